@@ -1,0 +1,67 @@
+/*
+ * The engine's front door: what the trap, the interposed libc symbols and the
+ * patched call sites call. Everything behind it returns like a system call,
+ * a value or -errno; nothing here touches errno, mallocs, or takes a lock that
+ * the program's own code can hold.
+ */
+#ifndef FU_ENTRY_H
+#define FU_ENTRY_H
+
+#include "rings/types.h"
+
+/*
+ * The three system calls. Pointers are the program's and may be bad: -EFAULT.
+ * May be called from any thread, from a signal handler, and in a forked child.
+ */
+long fu_io_uring_setup(u32 entries, void *params);
+long fu_io_uring_enter(u32 fd, u32 to_submit, u32 min_complete, u32 flags, const void *arg,
+                       size_t argsz);
+long fu_io_uring_register(u32 fd, u32 opcode, void *arg, u32 nr_args);
+
+/*
+ * mmap of a descriptor that may be a ring. Returns true if `fd` is a ring, with
+ * the call's result (address or -errno) in *ret; false if the call is not ours
+ * and has to go to the kernel unchanged.
+ */
+bool fu_ring_mmap(void *addr, size_t len, int prot, int flags, int fd, u64 off, long *ret);
+
+/* True if this process has ever made or inherited a ring: a relaxed load, for fast exits. */
+bool fu_have_rings(void);
+
+/* True if descriptor `fd` belongs to the engine and the program must not close it. */
+bool fu_fd_is_engine(int fd);
+
+/* True if `fd` is known to be a ring descriptor. No system call; may be stale, see fu_fd_closed. */
+bool fu_fd_is_ring(int fd);
+
+/*
+ * The program has closed `fd` (close, dup2 over it, close_range), after the
+ * system call succeeded. Ends the ring if that was its last descriptor.
+ */
+void fu_fd_closed(int fd);
+/* The same for every descriptor in [first, last]. */
+void fu_fd_range_closed(u32 first, u32 last);
+/* `newfd` now refers to the same open file as `oldfd`. */
+void fu_fd_duped(int oldfd, int newfd);
+
+/*
+ * The program is about to wait for `fd` with poll or select, or has put it into
+ * an epoll set. From then on the engine keeps the descriptor's readability true
+ * ("the CQ is not empty"); before each wait on it call fu_ring_settle.
+ */
+void fu_fd_polled(int fd, bool edge);
+/* Lowers the readability of every polled ring whose CQ is empty by now. Cheap when there is none. */
+void fu_rings_settle(void);
+
+/* fork, around the real call, in this order; the child starts with no engine threads. */
+void fu_fork_prepare(void);
+void fu_fork_parent(void);
+void fu_fork_child(void);
+
+/*
+ * SIGSYS that the engine sent itself (to interrupt a blocked worker) arrives with
+ * si_code SI_TKILL on an engine thread: true if so, and the handler just returns.
+ */
+bool fu_thread_is_engine(void);
+
+#endif
