@@ -1,0 +1,222 @@
+/*
+ * The statistics line; see stats.h. No descriptor is kept between updates: the
+ * program may close, count or limit them. A process that finds another pid than
+ * the one that reserved the line is a child and reserves its own.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include "engine/config.h"
+#include "engine/counters.h"
+#include "engine/stats.h"
+#include "rings/sys.h"
+
+#define LINE_BYTES 640
+#define NAME_BYTES 160
+/* About a quarter of a second on today's processors. */
+#define UPDATE_TICKS (1ULL << 29)
+
+bool fu_stats_on;
+
+static struct {
+	char path[4096];
+	u32 busy;      /* try-lock over what follows; whoever fails to get it skips the update */
+	bool broken;   /* the file could not be written; said so once */
+	int pid;       /* owner of the line, 0 before there is one */
+	s64 offset;    /* of the line in the file */
+	u64 last_tick; /* read without the lock, to skip cheaply */
+} stats;
+
+struct text {
+	char *buf;
+	size_t len;
+	size_t size;
+};
+
+static void put(struct text *t, const char *s)
+{
+	while (*s && t->len < t->size) {
+		t->buf[t->len++] = *s++;
+	}
+}
+
+static void put_number(struct text *t, u64 v)
+{
+	char digits[21];
+	size_t i = sizeof(digits) - 1;
+
+	digits[i] = '\0';
+	do {
+		digits[--i] = (char)('0' + v % 10);
+		v /= 10;
+	} while (v);
+	put(t, digits + i);
+}
+
+static void put_field(struct text *t, const char *name, u64 v)
+{
+	put(t, ",\"");
+	put(t, name);
+	put(t, "\":");
+	put_number(t, v);
+}
+
+/* `s` as the inside of a JSON string, cut at NAME_BYTES. */
+static void put_escaped(struct text *t, const char *s)
+{
+	static const char hex[] = "0123456789abcdef";
+	size_t end = t->len + NAME_BYTES;
+
+	for (; *s && t->len + 6 <= end; s++) {
+		u8 c = (u8)*s;
+
+		if (c == '"' || c == '\\') {
+			put(t, (char[]){ '\\', (char)c, '\0' });
+		} else if (c < 0x20 || c >= 0x7f) {
+			put(t, "\\u00");
+			put(t, (char[]){ hex[c >> 4], hex[c & 15], '\0' });
+		} else {
+			put(t, (char[]){ (char)c, '\0' });
+		}
+	}
+}
+
+/* The name the process was started by, without its directories. */
+static void put_program(struct text *t)
+{
+	char arg0[1024];
+	const char *name = arg0;
+	long fd = fu_sys(SYS_openat, AT_FDCWD, "/proc/self/cmdline", O_RDONLY | O_CLOEXEC);
+	long n = fu_is_err(fd) ? fd : fu_sys(SYS_read, fd, arg0, sizeof(arg0) - 1);
+
+	if (!fu_is_err(fd)) {
+		fu_sys(SYS_close, fd);
+	}
+	arg0[n > 0 ? n : 0] = '\0';
+	for (const char *s = arg0; *s; s++) {
+		if (*s == '/' && s[1]) {
+			name = s + 1;
+		}
+	}
+	put_escaped(t, name);
+}
+
+static void format(char line[LINE_BYTES])
+{
+	struct text t = { line, 0, LINE_BYTES - 1 };
+	struct fu_counters *c = &fu_counters;
+
+	put(&t, "{\"pid\":");
+	put_number(&t, (u64)stats.pid);
+	put(&t, ",\"program\":\"");
+	put_program(&t);
+	put(&t, "\"");
+	put_field(&t, "rings", fu_load_relaxed(&c->rings));
+	put_field(&t, "sqes", fu_load_relaxed(&c->sqes));
+	put_field(&t, "cqes", fu_load_relaxed(&c->cqes));
+	put_field(&t, "inline", fu_load_relaxed(&c->inlined));
+	put_field(&t, "aio", fu_load_relaxed(&c->aio));
+	put_field(&t, "armed", fu_load_relaxed(&c->armed));
+	put_field(&t, "worker", fu_load_relaxed(&c->worker));
+	put_field(&t, "sqpoll", fu_load_relaxed(&c->sqpoll));
+	put_field(&t, "traps", fu_load_relaxed(&c->traps));
+	put_field(&t, "patched", fu_load_relaxed(&c->patched));
+	put_field(&t, "overflowed", fu_load_relaxed(&c->overflowed));
+	put(&t, "}");
+	while (t.len < LINE_BYTES - 1) {
+		t.buf[t.len++] = ' ';
+	}
+	line[LINE_BYTES - 1] = '\n';
+}
+
+static void give_up(void)
+{
+	if (!stats.broken) {
+		fu_complain("FAKEURING_STATS: cannot write ", stats.path, NULL);
+	}
+	stats.broken = true;
+}
+
+/* Appends this process's line and notes where it begins. */
+static void reserve(void)
+{
+	char line[LINE_BYTES];
+	long fd = fu_sys(SYS_openat, AT_FDCWD, stats.path,
+	                 O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0666);
+
+	if (fu_is_err(fd)) {
+		give_up();
+		return;
+	}
+	format(line);
+	if (fu_sys(SYS_write, fd, line, LINE_BYTES) == LINE_BYTES) {
+		/* After an appending write the position is the end of what was written. */
+		stats.offset = fu_sys(SYS_lseek, fd, 0, 1 /* SEEK_CUR */) - LINE_BYTES;
+	} else {
+		give_up();
+	}
+	fu_sys(SYS_close, fd);
+}
+
+static void rewrite(void)
+{
+	char line[LINE_BYTES];
+	long fd = fu_sys(SYS_openat, AT_FDCWD, stats.path, O_WRONLY | O_CLOEXEC | O_NOCTTY);
+
+	if (fu_is_err(fd)) {
+		return;
+	}
+	format(line);
+	/* A pipe or a terminal has no offset: it keeps the line it was given first. */
+	if (stats.offset >= 0) {
+		fu_sys(SYS_pwrite64, fd, line, LINE_BYTES, stats.offset);
+	}
+	fu_sys(SYS_close, fd);
+}
+
+void fu_stats_init(const char *path)
+{
+	size_t len = 0;
+
+	if (!path) {
+		return;
+	}
+	if (path[0] != '/') {
+		long n = fu_sys(SYS_getcwd, stats.path, sizeof(stats.path) - 1);
+
+		if (n > 1) {
+			len = (size_t)n - 1;
+			stats.path[len++] = '/';
+		}
+	}
+	while (*path && len < sizeof(stats.path) - 1) {
+		stats.path[len++] = *path++;
+	}
+	stats.path[len] = '\0';
+	fu_stats_on = true;
+}
+
+void fu_stats_update(bool force)
+{
+	u64 now = __builtin_ia32_rdtsc();
+	bool first = fu_load_relaxed(&stats.pid) == 0;
+	int pid;
+
+	if (!force && !first && now - fu_load_relaxed(&stats.last_tick) < UPDATE_TICKS) {
+		return;
+	}
+	if (stats.broken || (force && fu_load_relaxed(&fu_counters.used) == 0)) {
+		return;
+	}
+	if (__atomic_exchange_n(&stats.busy, 1, __ATOMIC_ACQUIRE)) {
+		return;
+	}
+	fu_store_relaxed(&stats.last_tick, now);
+	pid = (int)fu_sys(SYS_getpid);
+	if (stats.pid != pid) {
+		fu_store_relaxed(&stats.pid, pid);
+		reserve();
+	} else {
+		rewrite();
+	}
+	__atomic_store_n(&stats.busy, 0, __ATOMIC_RELEASE);
+}
