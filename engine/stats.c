@@ -19,10 +19,10 @@ bool fu_stats_on;
 
 static struct {
 	char path[4096];
-	u32 busy;      /* try-lock over what follows; whoever fails to get it skips the update */
-	bool broken;   /* the file could not be written; said so once */
-	int pid;       /* owner of the line, 0 before there is one */
-	s64 offset;    /* of the line in the file */
+	int busy;    /* try-lock over what follows: pid of the holder. Who fails skips the update */
+	bool broken; /* the file could not be written; said so once */
+	int pid;     /* owner of the line, 0 before there is one */
+	s64 offset;  /* of the line in the file */
 	u64 last_tick; /* read without the lock, to skip cheaply */
 } stats;
 
@@ -195,28 +195,45 @@ void fu_stats_init(const char *path)
 	fu_stats_on = true;
 }
 
+void fu_stats_fork_child(void)
+{
+	stats.pid = 0;
+	stats.busy = 0;
+}
+
 void fu_stats_update(bool force)
 {
 	u64 now = __builtin_ia32_rdtsc();
 	bool first = fu_load_relaxed(&stats.pid) == 0;
-	int pid;
+	int pid, holder = 0;
 
 	if (!force && !first && now - fu_load_relaxed(&stats.last_tick) < UPDATE_TICKS) {
 		return;
 	}
-	if (stats.broken || (force && fu_load_relaxed(&fu_counters.used) == 0)) {
+	if (stats.broken || (force && first)) {
 		return;
 	}
-	if (__atomic_exchange_n(&stats.busy, 1, __ATOMIC_ACQUIRE)) {
+	pid = (int)fu_sys(SYS_getpid);
+	/* A vfork child at its exec or _exit shares this memory with the parent, whose line it is.
+	 */
+	if (force && pid != stats.pid) {
 		return;
+	}
+	/* A lock that another process holds was held across fork by a thread that is not here. */
+	if (!__atomic_compare_exchange_n(&stats.busy, &holder, pid, false, __ATOMIC_ACQUIRE,
+	                                 __ATOMIC_RELAXED)) {
+		if (holder == pid ||
+		    !__atomic_compare_exchange_n(&stats.busy, &holder, pid, false, __ATOMIC_ACQUIRE,
+		                                 __ATOMIC_RELAXED)) {
+			return;
+		}
 	}
 	fu_store_relaxed(&stats.last_tick, now);
-	pid = (int)fu_sys(SYS_getpid);
 	if (stats.pid != pid) {
 		fu_store_relaxed(&stats.pid, pid);
 		reserve();
 	} else {
 		rewrite();
 	}
-	__atomic_store_n(&stats.busy, 0, __ATOMIC_RELEASE);
+	fu_store_release(&stats.busy, 0);
 }

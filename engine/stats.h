@@ -14,6 +14,9 @@ extern bool fu_stats_on;
 /* Remembers the file, made absolute. NULL: statistics are off. Opens nothing yet. */
 void fu_stats_init(const char *path);
 
+/* In a forked child: the line is the parent's, the first ring here reserves another. */
+void fu_stats_fork_child(void);
+
 /* The slow half of the two calls below. */
 void fu_stats_update(bool force);
 

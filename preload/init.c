@@ -1,0 +1,125 @@
+/*
+ * The order of the start: switches, the real functions, the scan; and, only if
+ * an object with call sites turns up, the signal handler and the filter. A
+ * process without one has paid for the scan and owns nothing.
+ */
+#include <errno.h>
+#include <sys/auxv.h>
+#include "engine/config.h"
+#include "engine/stats.h"
+#include "preload/init.h"
+#include "preload/next.h"
+#include "preload/process.h"
+#include "preload/scan.h"
+#include "rings/sys.h"
+#include "seccomp/dispatch.h"
+#include "seccomp/filter.h"
+#include "seccomp/notify.h"
+#include "seccomp/trap.h"
+
+extern char **environ;
+
+u32 fu_init_state;
+
+/* Guards the scan's tables, the filter's and `ranges`. Never held while the program's code runs. */
+static u32 scan_lock;
+static struct fu_range ranges[FU_RANGES_MAX];
+
+long fu_to_libc(long ret)
+{
+	if (fu_is_err(ret)) {
+		errno = (int)-ret;
+		return -1;
+	}
+	return ret;
+}
+
+/* The kernel would not have it: say so once, and stay out of the program's way. */
+static void disable(const char *what, long error)
+{
+	char number[12];
+	int i = (int)sizeof(number) - 1;
+	long v = -error;
+
+	number[i] = '\0';
+	do {
+		number[--i] = (char)('0' + v % 10);
+		v /= 10;
+	} while (v && i > 0);
+	fu_complain("cannot install the ", what, " trap (error ", number + i,
+	            "): the program runs without the shim", NULL);
+	fu_store_relaxed(&fu_shim_enabled, false);
+}
+
+static void install(const struct fu_range *r, size_t n)
+{
+	long ret;
+
+	fu_sigsys_own();
+	if (fu_config.trap == FU_TRAP_NOTIFY) {
+		ret = fu_notify_install(r, n);
+		if (ret < 0) {
+			disable("notify", ret);
+		}
+		return;
+	}
+	ret = fu_filter_install(FU_FILTER_TRAP, r, n);
+	if (ret < 0) {
+		disable("sigsys", ret);
+	}
+}
+
+void fu_init_rescan(void)
+{
+	size_t n;
+
+	if (!fu_load_relaxed(&fu_shim_enabled)) {
+		return;
+	}
+	while (__atomic_exchange_n(&scan_lock, 1, __ATOMIC_ACQUIRE)) {
+		fu_sys(SYS_sched_yield);
+	}
+	n = fu_scan(ranges, FU_RANGES_MAX);
+	if (n) {
+		install(ranges, n);
+	}
+	fu_store_release(&scan_lock, 0);
+}
+
+void fu_init_fork_child(void)
+{
+	fu_store_relaxed(&scan_lock, 0);
+}
+
+void fu_init_slow(char *const *env)
+{
+	u32 state = FU_INIT_NOT;
+
+	if (!__atomic_compare_exchange_n(&fu_init_state, &state, FU_INIT_RUNNING, false,
+	                                 __ATOMIC_ACQUIRE, __ATOMIC_ACQUIRE)) {
+		/* A second thread before the first constructor has run: brief, and next to never.
+		 */
+		while (fu_load_acquire(&fu_init_state) == FU_INIT_RUNNING) {
+			fu_sys(SYS_sched_yield);
+		}
+		return;
+	}
+	/* In a process with more rights than its user the user's variables do not count. */
+	if (!getauxval(AT_SECURE)) {
+		fu_config_parse(env ? env : environ);
+	}
+	fu_next_resolve();
+	fu_stats_init(fu_config.stats);
+	fu_process_init();
+	fu_init_rescan();
+	fu_store_release(&fu_init_state, FU_INIT_DONE);
+}
+
+__attribute__((constructor)) static void start(int argc, char **argv, char **env)
+{
+	(void)argc;
+	(void)argv;
+	if (fu_load_acquire(&fu_init_state) != FU_INIT_DONE) {
+		fu_init_slow(env);
+	}
+}

@@ -1,0 +1,67 @@
+/*
+ * The functions that the interposed symbols stand in front of: what the dynamic
+ * linker would have bound had this library not been there.
+ */
+#ifndef FU_NEXT_H
+#define FU_NEXT_H
+
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/select.h>
+#include "rings/types.h"
+
+/* Every interposed function that calls its original: X(return type, name, parameters). */
+#define FU_NEXT_FUNCTIONS(X)                                                                     \
+	X(long, syscall, (long, ...))                                                            \
+	X(int, close, (int))                                                                     \
+	X(int, fcntl, (int, int, ...))                                                           \
+	X(int, poll, (struct pollfd *, nfds_t, int))                                             \
+	X(int, __poll_chk, (struct pollfd *, nfds_t, int, size_t))                               \
+	X(int, ppoll, (struct pollfd *, nfds_t, const struct timespec *, const sigset_t *))      \
+	X(int, __ppoll_chk,                                                                      \
+	  (struct pollfd *, nfds_t, const struct timespec *, const sigset_t *, size_t))          \
+	X(int, select, (int, fd_set *, fd_set *, fd_set *, struct timeval *))                    \
+	X(int, pselect,                                                                          \
+	  (int, fd_set *, fd_set *, fd_set *, const struct timespec *, const sigset_t *))        \
+	X(int, epoll_ctl, (int, int, int, struct epoll_event *))                                 \
+	X(int, epoll_wait, (int, struct epoll_event *, int, int))                                \
+	X(int, epoll_pwait, (int, struct epoll_event *, int, int, const sigset_t *))             \
+	X(int, epoll_pwait2,                                                                     \
+	  (int, struct epoll_event *, int, const struct timespec *, const sigset_t *))           \
+	X(int, sigaction, (int, const struct sigaction *, struct sigaction *))                   \
+	X(int, sigprocmask, (int, const sigset_t *, sigset_t *))                                 \
+	X(int, pthread_sigmask, (int, const sigset_t *, sigset_t *))                             \
+	X(int, sigsuspend, (const sigset_t *))                                                   \
+	X(void *, signal, (int, void *))                                                         \
+	X(void *, sysv_signal, (int, void *))                                                    \
+	X(void *, sigset, (int, void *))                                                         \
+	X(int, sighold, (int))                                                                   \
+	X(int, sigrelse, (int))                                                                  \
+	X(int, sigignore, (int))                                                                 \
+	X(int, siginterrupt, (int, int))                                                         \
+	X(int, pthread_create, (pthread_t *, const pthread_attr_t *, void *(*)(void *), void *)) \
+	X(int, pthread_attr_setsigmask_np, (pthread_attr_t *, const sigset_t *))                 \
+	X(int, _Fork, (void))                                                                    \
+	X(int, execve, (const char *, char *const[], char *const[]))                             \
+	X(int, execvpe, (const char *, char *const[], char *const[]))                            \
+	X(int, fexecve, (int, char *const[], char *const[]))                                     \
+	X(void, quick_exit, (int))                                                               \
+	X(void *, dlopen, (const char *, int))                                                   \
+	X(void *, dlmopen, (long, const char *, int))
+
+/*
+ * fu_next.NAME: NULL where this libc has no such function. Filled by fu_init()
+ * before any interposed function uses it, constant afterwards.
+ */
+#define FU_NEXT_DECLARE(type, name, params) type(*name) params;
+struct fu_next {
+	FU_NEXT_FUNCTIONS(FU_NEXT_DECLARE)
+};
+extern struct fu_next fu_next;
+
+/* Fills fu_next from the objects that come after this library in search order. */
+void fu_next_resolve(void);
+
+#endif

@@ -1,0 +1,10 @@
+/*
+ * The beginnings and ends of processes: fork, exec, exit.
+ */
+#ifndef FU_PROCESS_H
+#define FU_PROCESS_H
+
+/* Registers the fork handlers. Called once by the start. */
+void fu_process_init(void);
+
+#endif

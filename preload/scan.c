@@ -1,0 +1,287 @@
+/*
+ * The scan. An object issues io_uring calls of its own if its code holds
+ *
+ *   near: mov $0x1a9..0x1ab, %r32 with a `syscall` at most 64 bytes behind it, or
+ *   far:  such a mov for both 0x1a9 and 0x1aa within 16 KiB, plus a `syscall` that
+ *         looks like a generic wrapper's: r10 loaded before it (the fourth
+ *         argument; no compiler uses r10 otherwise in such a place) and a return,
+ *         a test or a store of the result behind it.
+ *
+ * Immediates are looked for first, sixteen bytes at a time: almost every object
+ * has none, and is done with. In an object that has call sites every `syscall`
+ * counts, since the same code maps the ring and closes it.
+ *
+ * Objects are looked at in memory, as loaded: no file is opened. libc and the
+ * loader are left out (libc's syscall() is interposed; its one instruction is
+ * covered too, for callers that got hold of it by other ways), and so are the
+ * vdso and this library.
+ */
+#include <elf.h>
+#include <emmintrin.h>
+#include <link.h>
+#include "preload/next.h"
+#include "preload/scan.h"
+
+#define IMM_FIRST    0xa9 /* the low byte; the rest of the immediate is 01 00 00 */
+#define NEAR_BYTES   64
+#define FAR_BYTES    16384
+#define R10_BYTES    48
+#define WRAPPER_SIZE 64
+#define SITES_EXACT  16
+
+struct scan {
+	struct fu_range *out;
+	size_t n;
+	size_t max;
+	size_t index; /* of the object in load order */
+};
+
+/* Objects up to this index were there at the start and stay; see fu_scan. */
+static size_t n_seen, n_initial;
+static u64 seen_adds, seen_subs;
+
+/* The next 4 bytes {a9..ab} 01 00 00 at or after p; `end` if there are none. */
+static const u8 *next_immediate(const u8 *p, const u8 *end)
+{
+	const __m128i first = _mm_set1_epi8((char)IMM_FIRST), two = _mm_set1_epi8(2);
+	const __m128i one = _mm_set1_epi8(1), zero = _mm_setzero_si128();
+
+	for (; end - p >= 19; p += 16) {
+		__m128i b1 = _mm_loadu_si128((const __m128i *)(const void *)(p + 1));
+		__m128i hit = _mm_cmpeq_epi8(b1, one);
+		__m128i d;
+		int mask;
+
+		if (!_mm_movemask_epi8(hit)) {
+			continue;
+		}
+		d = _mm_sub_epi8(_mm_loadu_si128((const __m128i *)(const void *)p), first);
+		hit = _mm_and_si128(hit, _mm_cmpeq_epi8(_mm_min_epu8(d, two), d));
+		hit = _mm_and_si128(
+		        hit, _mm_cmpeq_epi8(_mm_loadu_si128((const __m128i *)(const void *)(p + 2)),
+		                            zero));
+		hit = _mm_and_si128(
+		        hit, _mm_cmpeq_epi8(_mm_loadu_si128((const __m128i *)(const void *)(p + 3)),
+		                            zero));
+		mask = _mm_movemask_epi8(hit);
+		if (mask) {
+			return p + __builtin_ctz((unsigned)mask);
+		}
+	}
+	for (; end - p >= 4; p++) {
+		if ((u8)(p[0] - IMM_FIRST) <= 2 && p[1] == 1 && p[2] == 0 && p[3] == 0) {
+			return p;
+		}
+	}
+	return end;
+}
+
+static const u8 *next_syscall(const u8 *p, const u8 *end)
+{
+	while (end - p >= 2) {
+		p = __builtin_memchr(p, 0x0f, (size_t)(end - p - 1));
+		if (!p) {
+			break;
+		}
+		if (p[1] == 0x05) {
+			return p;
+		}
+		p++;
+	}
+	return end;
+}
+
+/* The byte before the immediate is the opcode of mov $imm32, %r32 (b8..bf, with or without REX). */
+static bool is_mov(const u8 *imm, const u8 *start)
+{
+	return imm > start && (imm[-1] & 0xf8) == 0xb8;
+}
+
+/* Some instruction in [p, end) that writes r10. */
+static bool writes_r10(const u8 *p, const u8 *end)
+{
+	for (; end - p >= 3; p++) {
+		bool to_rm = (p[0] & 0xf1) == 0x41 && p[1] == 0x89 && (p[2] & 0xc7) == 0xc2;
+		bool to_reg = (p[0] & 0xf4) == 0x44 && (p[1] == 0x8b || p[1] == 0x63) &&
+		              (p[2] & 0x38) == 0x10;
+		bool imm = p[0] == 0x41 && p[1] == 0xba;
+		bool zero = p[0] == 0x45 && p[1] == 0x31 && p[2] == 0xd2;
+
+		if (to_rm || to_reg || imm || zero) {
+			return true;
+		}
+	}
+	return false;
+}
+
+/* What comes after a wrapper's `syscall`: ret, pop, leave, or something done to (r|e)ax. */
+static bool uses_result(const u8 *p, const u8 *end)
+{
+	if (end - p < 4) {
+		return false;
+	}
+	if (p[0] >= 0x48 && p[0] <= 0x4f) {
+		p++;
+	}
+	switch (p[0]) {
+	case 0xc3: /* ret */
+	case 0xc9: /* leave */
+	case 0x3d: /* cmp $imm32, %eax */
+		return true;
+	case 0x83: /* op $imm8: cmp %eax, or add %rsp */
+		return p[1] == 0xf8 || p[1] == 0xc4;
+	case 0x85: /* test %eax, %eax */
+		return p[1] == 0xc0;
+	case 0x89: /* mov %eax, anywhere */
+		return (p[1] & 0x38) == 0;
+	default:
+		return p[0] >= 0x58 && p[0] <= 0x5f; /* pop */
+	}
+}
+
+static bool has_wrapper(const u8 *start, const u8 *end)
+{
+	for (const u8 *p = next_syscall(start, end); p < end; p = next_syscall(p + 2, end)) {
+		const u8 *before = p - start > R10_BYTES ? p - R10_BYTES : start;
+
+		if (writes_r10(before, p) && uses_result(p + 2, end)) {
+			return true;
+		}
+	}
+	return false;
+}
+
+/* Does the code in [start, end) issue io_uring calls? */
+static bool has_call_site(const u8 *start, const u8 *end)
+{
+	const u8 *last[2] = { NULL, NULL }; /* latest mov of 0x1a9 and of 0x1aa */
+	bool far = false;
+
+	for (const u8 *p = next_immediate(start, end); p < end; p = next_immediate(p + 1, end)) {
+		const u8 *near = end - p > NEAR_BYTES + 4 ? p + NEAR_BYTES + 4 : end;
+
+		if (!is_mov(p, start)) {
+			continue;
+		}
+		if (next_syscall(p + 4, near) < near) {
+			return true;
+		}
+		if (*p - IMM_FIRST < 2) {
+			last[*p - IMM_FIRST] = p;
+			far = far || (last[0] && last[1] && last[0] - last[1] < FAR_BYTES &&
+			              last[1] - last[0] < FAR_BYTES);
+		}
+	}
+	return far && has_wrapper(start, end);
+}
+
+static void add_range(struct scan *s, const u8 *first, const u8 *last)
+{
+	if (s->n < s->max) {
+		/* seccomp sees the address behind the two bytes of the instruction. */
+		s->out[s->n++] =
+		        (struct fu_range){ (u64)(uintptr_t)first + 2, (u64)(uintptr_t)last + 3 };
+	}
+}
+
+/* Every `syscall` in [start, end): one by one if they are few, else from the first to the last. */
+static void add_sites(struct scan *s, const u8 *start, const u8 *end)
+{
+	const u8 *first = next_syscall(start, end), *last = first;
+	size_t n = 0;
+
+	for (const u8 *p = first; p < end; p = next_syscall(p + 2, end)) {
+		last = p;
+		n++;
+	}
+	if (n > SITES_EXACT) {
+		add_range(s, first, last);
+		return;
+	}
+	for (const u8 *p = first; p < end; p = next_syscall(p + 2, end)) {
+		add_range(s, p, p);
+	}
+}
+
+static const char *base_name(const char *path)
+{
+	const char *name = path;
+
+	for (; *path; path++) {
+		if (*path == '/') {
+			name = path + 1;
+		}
+	}
+	return name;
+}
+
+static bool starts_with(const char *s, const char *prefix)
+{
+	while (*prefix) {
+		if (*s++ != *prefix++) {
+			return false;
+		}
+	}
+	return true;
+}
+
+static bool is_left_out(const struct dl_phdr_info *info)
+{
+	const char *name = base_name(info->dlpi_name);
+
+	return starts_with(name, "libc.so.") || starts_with(name, "libc-2.") ||
+	       starts_with(name, "ld-linux") || starts_with(name, "ld-2.") ||
+	       starts_with(name, "linux-vdso") || starts_with(name, "libfakeuring");
+}
+
+static int visit(struct dl_phdr_info *info, size_t size, void *data)
+{
+	struct scan *s = data;
+	size_t index = s->index++;
+
+	(void)size;
+	if (index == 0 && info->dlpi_adds == seen_adds && info->dlpi_subs == seen_subs) {
+		s->index = n_seen;
+		return 1;
+	}
+	if (index == 0) {
+		/* After an unload any later place in the list may hold another object. */
+		n_seen = info->dlpi_subs == seen_subs ? n_seen : n_initial;
+		seen_adds = info->dlpi_adds;
+		seen_subs = info->dlpi_subs;
+	}
+	if (index < n_seen || is_left_out(info)) {
+		return 0;
+	}
+	for (size_t i = 0; i < info->dlpi_phnum; i++) {
+		const ElfW(Phdr) *ph = &info->dlpi_phdr[i];
+		const u8 *start = fu_ptr(info->dlpi_addr + ph->p_vaddr);
+
+		if (ph->p_type == PT_LOAD && (ph->p_flags & (PF_X | PF_R)) == (PF_X | PF_R) &&
+		    has_call_site(start, start + ph->p_filesz)) {
+			add_sites(s, start, start + ph->p_filesz);
+		}
+	}
+	return 0;
+}
+
+size_t fu_scan(struct fu_range *out, size_t max)
+{
+	struct scan s = { .out = out, .max = max };
+	const u8 *libc_syscall = fu_ptr((u64)(uintptr_t)fu_next.syscall);
+
+	dl_iterate_phdr(visit, &s);
+	n_seen = s.index;
+	if (n_initial == 0) {
+		n_initial = n_seen;
+	}
+	if (s.n && libc_syscall) {
+		const u8 *end = libc_syscall + WRAPPER_SIZE;
+		const u8 *p = next_syscall(libc_syscall, end);
+
+		if (p < end) {
+			add_range(&s, p, p);
+		}
+	}
+	return s.n;
+}

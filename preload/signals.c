@@ -1,0 +1,382 @@
+/*
+ * Signals. A trap in a thread that has SIGSYS blocked, or in a process that has
+ * put another handler there, kills the process; so neither ever comes true. Each
+ * function takes SIGSYS out of the masks that go to the kernel and remembers, per
+ * thread, whether the program believes it blocked, and per signal, whether its
+ * sa_mask held it; what is reported back is what the program set. The masks are
+ * cleaned from the start, not from the first ring on: the filter may come with a
+ * library that is loaded later, to threads that exist already. The handler is
+ * virtual only once it is ours (fu_sigsys_is_owned).
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include "preload/export.h"
+#include "preload/init.h"
+#include "preload/next.h"
+#include "preload/signals.h"
+#include "rings/sys.h"
+
+#define KERNEL_SIGSET_SIZE 8
+
+/* Bit (signal - 1): the program's sa_mask for that signal has SIGSYS in it. */
+static u64 sa_mask_has_sigsys;
+
+static bool has_sigsys(const sigset_t *set)
+{
+	return set->__val[0] & FU_SIGSYS_BIT;
+}
+
+static void put_sigsys(sigset_t *set, bool on)
+{
+	set->__val[0] = on ? set->__val[0] | FU_SIGSYS_BIT : set->__val[0] & ~FU_SIGSYS_BIT;
+}
+
+const sigset_t *fu_open_sigsys(const sigset_t *mask, sigset_t *copy)
+{
+	if (!mask || !has_sigsys(mask)) {
+		return mask;
+	}
+	*copy = *mask;
+	put_sigsys(copy, false);
+	return copy;
+}
+
+/* What the program's belief becomes by sigprocmask(how) with a set that has, or lacks, SIGSYS. */
+static void believe(int how, bool in_set)
+{
+	if (how == SIG_SETMASK) {
+		fu_sigsys_blocked = in_set;
+	} else if (in_set) {
+		fu_sigsys_blocked = how == SIG_BLOCK;
+	}
+}
+
+static int change_mask(int (*next)(int, const sigset_t *, sigset_t *), int how, const sigset_t *set,
+                       sigset_t *old)
+{
+	bool before = fu_sigsys_blocked;
+	bool in_set = set && has_sigsys(set);
+	sigset_t copy;
+	int ret;
+
+	/* Taking SIGSYS out of the blocked ones is always welcome. */
+	ret = next(how, how == SIG_UNBLOCK ? set : fu_open_sigsys(set, &copy), old);
+	if (ret == 0) {
+		if (set) {
+			believe(how, in_set);
+		}
+		if (old && before) {
+			put_sigsys(old, true);
+		}
+	}
+	return ret;
+}
+
+FU_EXPORT int sigprocmask(int how, const sigset_t *set, sigset_t *old)
+{
+	fu_init();
+	return change_mask(fu_next.sigprocmask, how, set, old);
+}
+
+FU_EXPORT int pthread_sigmask(int how, const sigset_t *set, sigset_t *old)
+{
+	fu_init();
+	return change_mask(fu_next.pthread_sigmask, how, set, old);
+}
+
+long fu_raw_sigprocmask(int how, const u64 *set, u64 *old, size_t size)
+{
+	bool before = fu_sigsys_blocked, in_set = false;
+	u64 copy = 0;
+	long ret;
+
+	if (set && size == KERNEL_SIGSET_SIZE) {
+		/* Read by the kernel's hand: the pointer may be bad. */
+		ret = fu_sys(SYS_rt_sigprocmask, SIG_BLOCK, set, NULL, size);
+		if (ret) {
+			return ret;
+		}
+		in_set = *set & FU_SIGSYS_BIT;
+		copy = how == SIG_UNBLOCK ? *set : *set & ~FU_SIGSYS_BIT;
+	}
+	ret = fu_sys(SYS_rt_sigprocmask, how, set && size == KERNEL_SIGSET_SIZE ? &copy : set, old,
+	             size);
+	if (ret == 0) {
+		if (set) {
+			believe(how, in_set);
+		}
+		if (old && before) {
+			*old |= FU_SIGSYS_BIT;
+		}
+	}
+	return ret;
+}
+
+FU_EXPORT int sigsuspend(const sigset_t *mask)
+{
+	sigset_t copy;
+
+	fu_init();
+	return fu_next.sigsuspend(fu_open_sigsys(mask, &copy));
+}
+
+static bool is_virtual(int sig)
+{
+	fu_init();
+	return sig == SIGSYS && fu_sigsys_is_owned();
+}
+
+/* sigaction(SIGSYS) as libc has it, on the action that is kept aside. */
+static int virtual_action(const struct sigaction *act, struct sigaction *old)
+{
+	struct fu_ksigaction new, before;
+
+	if (act) {
+		new = (struct fu_ksigaction){ .handler = (u64)(uintptr_t)act->sa_sigaction,
+			                      .flags = (u32)act->sa_flags,
+			                      .mask = act->sa_mask.__val[0] };
+	}
+	fu_sigsys_program_action(act ? &new : NULL, &before);
+	if (old) {
+		*old = (struct sigaction){ .sa_flags = (int)before.flags & ~0x04000000 };
+		old->sa_sigaction = (void (*)(int, siginfo_t *, void *))(uintptr_t)before.handler;
+		old->sa_mask.__val[0] = before.mask;
+	}
+	return 0;
+}
+
+FU_EXPORT int sigaction(int sig, const struct sigaction *act, struct sigaction *old)
+{
+	u64 bit = sig >= 1 && sig <= 64 ? 1ULL << (sig - 1) : 0;
+	struct sigaction copy;
+	bool before, in_mask = false;
+	int ret;
+
+	if (is_virtual(sig)) {
+		return virtual_action(act, old);
+	}
+	before = fu_load_relaxed(&sa_mask_has_sigsys) & bit;
+	if (act) {
+		copy = *act;
+		in_mask = has_sigsys(&copy.sa_mask);
+		put_sigsys(&copy.sa_mask, false);
+	}
+	ret = fu_next.sigaction(sig, act ? &copy : NULL, old);
+	if (ret == 0) {
+		if (act && in_mask != before) {
+			__atomic_fetch_xor(&sa_mask_has_sigsys, bit, __ATOMIC_RELAXED);
+		}
+		if (old && before) {
+			put_sigsys(&old->sa_mask, true);
+		}
+	}
+	return ret;
+}
+
+long fu_raw_sigaction(int sig, const struct fu_ksigaction *act, struct fu_ksigaction *old,
+                      size_t size)
+{
+	struct fu_ksigaction copy;
+
+	if (sig == SIGSYS && fu_sigsys_is_owned() && size == KERNEL_SIGSET_SIZE) {
+		fu_sigsys_program_action(act, old);
+		return 0;
+	}
+	if (act && size == KERNEL_SIGSET_SIZE && (act->mask & FU_SIGSYS_BIT)) {
+		copy = *act;
+		copy.mask &= ~FU_SIGSYS_BIT;
+		act = &copy;
+	}
+	return fu_sys(SYS_rt_sigaction, sig, act, old, size);
+}
+
+/* signal() and its dialects for SIGSYS: returns the handler there was. */
+static void *virtual_signal(void *handler, int flags)
+{
+	struct sigaction act = { .sa_flags = flags }, old;
+
+	act.sa_sigaction = (void (*)(int, siginfo_t *, void *))(uintptr_t)handler;
+	virtual_action(&act, &old);
+	return (void *)(uintptr_t)old.sa_sigaction;
+}
+
+static void *to_pointer(__sighandler_t handler)
+{
+	return (void *)(uintptr_t)handler;
+}
+
+static __sighandler_t to_handler(void *p)
+{
+	return (__sighandler_t)(uintptr_t)p;
+}
+
+FU_EXPORT __sighandler_t signal(int sig, __sighandler_t handler)
+{
+	return to_handler(is_virtual(sig) ? virtual_signal(to_pointer(handler), SA_RESTART)
+	                                  : fu_next.signal(sig, to_pointer(handler)));
+}
+
+FU_EXPORT __sighandler_t bsd_signal(int sig, __sighandler_t handler)
+{
+	return signal(sig, handler);
+}
+
+FU_EXPORT __sighandler_t ssignal(int sig, __sighandler_t handler)
+{
+	return signal(sig, handler);
+}
+
+FU_EXPORT __sighandler_t sysv_signal(int sig, __sighandler_t handler)
+{
+	return to_handler(is_virtual(sig) ? virtual_signal(to_pointer(handler),
+	                                                   (int)(SA_RESETHAND | SA_NODEFER))
+	                                  : fu_next.sysv_signal(sig, to_pointer(handler)));
+}
+
+FU_EXPORT __sighandler_t __sysv_signal(int sig, __sighandler_t handler)
+{
+	return sysv_signal(sig, handler);
+}
+
+FU_EXPORT __sighandler_t sigset(int sig, __sighandler_t handler)
+{
+	bool was_blocked = fu_sigsys_blocked;
+	void *old;
+
+	if (!is_virtual(sig)) {
+		return to_handler(fu_next.sigset(sig, to_pointer(handler)));
+	}
+	fu_sigsys_blocked = handler == SIG_HOLD;
+	if (handler == SIG_HOLD) {
+		struct sigaction act;
+
+		virtual_action(NULL, &act);
+		old = (void *)(uintptr_t)act.sa_sigaction;
+	} else {
+		old = virtual_signal(to_pointer(handler), 0);
+	}
+	return was_blocked ? SIG_HOLD : to_handler(old);
+}
+
+FU_EXPORT int sighold(int sig)
+{
+	fu_init();
+	if (sig == SIGSYS) {
+		fu_sigsys_blocked = true;
+		return 0;
+	}
+	return fu_next.sighold(sig);
+}
+
+FU_EXPORT int sigrelse(int sig)
+{
+	fu_init();
+	if (sig == SIGSYS) {
+		fu_sigsys_blocked = false;
+	}
+	return fu_next.sigrelse(sig);
+}
+
+FU_EXPORT int sigignore(int sig)
+{
+	if (is_virtual(sig)) {
+		virtual_signal(to_pointer(SIG_IGN), 0);
+		return 0;
+	}
+	return fu_next.sigignore(sig);
+}
+
+FU_EXPORT int siginterrupt(int sig, int interrupt)
+{
+	struct sigaction act;
+
+	if (!is_virtual(sig)) {
+		return fu_next.siginterrupt(sig, interrupt);
+	}
+	virtual_action(NULL, &act);
+	act.sa_flags = interrupt ? act.sa_flags & ~SA_RESTART : act.sa_flags | SA_RESTART;
+	return virtual_action(&act, NULL);
+}
+
+/* The BSD masks: the first 32 signals in an int. */
+FU_EXPORT int sigblock(int mask)
+{
+	sigset_t set = { { (unsigned)mask } }, old = { { 0 } };
+
+	return sigprocmask(SIG_BLOCK, &set, &old) ? -1 : (int)old.__val[0];
+}
+
+FU_EXPORT int sigsetmask(int mask)
+{
+	sigset_t set = { { (unsigned)mask } }, old = { { 0 } };
+
+	return sigprocmask(SIG_SETMASK, &set, &old) ? -1 : (int)old.__val[0];
+}
+
+/* A thread that starts under such an attribute really has the mask, so SIGSYS must not be in it. */
+FU_EXPORT int pthread_attr_setsigmask_np(pthread_attr_t *attr, const sigset_t *mask)
+{
+	sigset_t copy;
+
+	fu_init();
+	if (!fu_next.pthread_attr_setsigmask_np) {
+		return ENOSYS;
+	}
+	return fu_next.pthread_attr_setsigmask_np(attr, fu_open_sigsys(mask, &copy));
+}
+
+struct thread_start {
+	void *(*routine)(void *);
+	void *arg;
+};
+
+static void *start_blocked(void *p)
+{
+	struct thread_start start = *(struct thread_start *)p;
+
+	free(p);
+	fu_sigsys_blocked = true;
+	return start.routine(start.arg);
+}
+
+/* A new thread has its creator's mask, and so its creator's belief. */
+FU_EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attr,
+                             void *(*routine)(void *), void *arg)
+{
+	struct thread_start *start;
+	int ret;
+
+	fu_init();
+	if (fu_likely(!fu_sigsys_blocked)) {
+		return fu_next.pthread_create(thread, attr, routine, arg);
+	}
+	start = malloc(sizeof(*start));
+	if (!start) {
+		return EAGAIN;
+	}
+	*start = (struct thread_start){ routine, arg };
+	ret = fu_next.pthread_create(thread, attr, start_blocked, start);
+	if (ret) {
+		free(start);
+	}
+	return ret;
+}
+
+void fu_signals_before_exec(void)
+{
+	u64 sigsys = FU_SIGSYS_BIT;
+
+	if (fu_sigsys_blocked) {
+		fu_sys(SYS_rt_sigprocmask, SIG_BLOCK, &sigsys, NULL, KERNEL_SIGSET_SIZE);
+	}
+}
+
+void fu_signals_after_exec(void)
+{
+	u64 sigsys = FU_SIGSYS_BIT;
+
+	if (fu_sigsys_blocked) {
+		fu_sys(SYS_rt_sigprocmask, SIG_UNBLOCK, &sigsys, NULL, KERNEL_SIGSET_SIZE);
+	}
+}

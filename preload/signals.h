@@ -1,0 +1,26 @@
+/*
+ * SIGSYS stays ours while the program sees what it set; see signals.c.
+ */
+#ifndef FU_SIGNALS_H
+#define FU_SIGNALS_H
+
+#include <signal.h>
+#include "rings/types.h"
+#include "seccomp/trap.h"
+
+/* `mask` with SIGSYS open, in *copy if it has to differ; NULL stays NULL. */
+const sigset_t *fu_open_sigsys(const sigset_t *mask, sigset_t *copy);
+
+/* The system calls of the same names as a program makes them through syscall(): value or -errno. */
+long fu_raw_sigaction(int sig, const struct fu_ksigaction *act, struct fu_ksigaction *old,
+                      size_t size);
+long fu_raw_sigprocmask(int how, const u64 *set, u64 *old, size_t size);
+
+/*
+ * Around exec, which hands the mask on: gives the thread the mask that the program
+ * believes in; afterwards (exec failed) takes SIGSYS out again.
+ */
+void fu_signals_before_exec(void);
+void fu_signals_after_exec(void);
+
+#endif

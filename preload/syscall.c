@@ -1,0 +1,155 @@
+/*
+ * libc's syscall(). The numbers that matter to the shim are served here, with no
+ * trap; all others go on to libc's own with registers and stack untouched, since
+ * some of them (clone, vfork) return in ways that no C function in between would
+ * survive. A table of bytes tells the two apart.
+ */
+#include <errno.h>
+#include "engine/entry.h"
+#include "engine/stats.h"
+#include "preload/fds.h"
+#include "preload/init.h"
+#include "preload/next.h"
+#include "preload/poll.h"
+#include "preload/signals.h"
+#include "rings/sys.h"
+#include "seccomp/dispatch.h"
+#include "seccomp/filter.h"
+
+#define FU_NR_TABLE  448
+#define STRING_OF(x) #x
+#define FU_STRING(x) STRING_OF(x)
+
+#define NR_CLOSE_RANGE  436
+#define NR_EPOLL_PWAIT2 441
+
+/* Nonzero for each number that fu_syscall_slow handles. Read by the assembly below. */
+__attribute__((visibility("hidden"))) const u8 fu_syscall_is_ours[FU_NR_TABLE] = {
+	[FU_NR_SETUP] = 1,      [FU_NR_ENTER] = 1,        [FU_NR_REGISTER] = 1,
+	[SYS_mmap] = 1,         [SYS_close] = 1,          [SYS_dup] = 1,
+	[SYS_dup2] = 1,         [SYS_dup3] = 1,           [SYS_fcntl] = 1,
+	[NR_CLOSE_RANGE] = 1,   [SYS_poll] = 1,           [SYS_ppoll] = 1,
+	[SYS_select] = 1,       [SYS_pselect6] = 1,       [SYS_epoll_wait] = 1,
+	[SYS_epoll_pwait] = 1,  [NR_EPOLL_PWAIT2] = 1,    [SYS_epoll_ctl] = 1,
+	[SYS_rt_sigaction] = 1, [SYS_rt_sigprocmask] = 1, [SYS_exit_group] = 1,
+	[SYS_execve] = 1,       [SYS_execveat] = 1,
+};
+
+/* Until fu_init has run, libc's function is not known and everything takes the slow way. */
+__asm__(".text\n"
+        ".globl syscall\n"
+        ".type syscall, @function\n"
+        ".p2align 4\n"
+        "syscall:\n"
+        "	.cfi_startproc\n"
+        "	endbr64\n"
+        "	cmpq $" FU_STRING(
+                FU_NR_TABLE) ", %rdi\n"
+                             "	jae 1f\n"
+                             "	leaq fu_syscall_is_ours(%rip), %rax\n"
+                             "	cmpb $0, (%rax,%rdi)\n"
+                             "	jne fu_syscall_slow\n"
+                             "1:	movq fu_next(%rip), %rax\n" /* its first member is syscall
+                                                                     */
+                             "	testq %rax, %rax\n"
+                             "	je fu_syscall_slow\n"
+                             "	jmp *%rax\n"
+                             "	.cfi_endproc\n"
+                             ".size syscall, .-syscall\n");
+_Static_assert(offsetof(struct fu_next, syscall) == 0, "the assembly loads fu_next itself");
+
+/* Calls that wait on descriptors: a ring among them has to tell the truth first. */
+static void before_wait(long nr, const long a[6])
+{
+	switch (nr) {
+	case SYS_poll:
+	case SYS_ppoll:
+		fu_polled_pollfds(fu_ptr((u64)a[0]), (nfds_t)a[1]);
+		break;
+	case SYS_select:
+	case SYS_pselect6:
+		fu_polled_fdsets((int)a[0], fu_ptr((u64)a[1]), fu_ptr((u64)a[2]),
+		                 fu_ptr((u64)a[3]));
+		break;
+	case SYS_epoll_ctl:
+		fu_polled_epoll((int)a[1], (int)a[2], fu_ptr((u64)a[3]));
+		return;
+	default:
+		break;
+	}
+	fu_rings_settle();
+}
+
+static long raw(long nr, const long a[6])
+{
+	return fu_sys(nr, a[0], a[1], a[2], a[3], a[4], a[5]);
+}
+
+static long serve_fds(long nr, const long a[6])
+{
+	long ret;
+
+	switch (nr) {
+	case SYS_dup:
+		ret = fu_dup((int)a[0]);
+		break;
+	case SYS_dup2:
+	case SYS_dup3:
+		ret = fu_dup_to(nr, (int)a[0], (int)a[1], nr == SYS_dup3 ? (int)a[2] : 0);
+		break;
+	case SYS_fcntl:
+		ret = fu_fcntl((int)a[0], (int)a[1], a[2]);
+		break;
+	default:
+		ret = fu_close_range((u32)a[0], (u32)a[1], (u32)a[2]);
+		break;
+	}
+	return ret;
+}
+
+static long serve(long nr, const long a[6])
+{
+	long ret;
+
+	if (fu_dispatch(nr, a, &ret)) {
+		return ret;
+	}
+	switch (nr) {
+	case SYS_dup:
+	case SYS_dup2:
+	case SYS_dup3:
+	case SYS_fcntl:
+	case NR_CLOSE_RANGE:
+		return serve_fds(nr, a);
+	case SYS_rt_sigaction:
+		return fu_raw_sigaction((int)a[0], fu_ptr((u64)a[1]), fu_ptr((u64)a[2]),
+		                        (size_t)a[3]);
+	case SYS_rt_sigprocmask:
+		return fu_raw_sigprocmask((int)a[0], fu_ptr((u64)a[1]), fu_ptr((u64)a[2]),
+		                          (size_t)a[3]);
+	case SYS_exit_group:
+	case SYS_execve:
+	case SYS_execveat:
+		fu_stats_flush();
+		break;
+	default:
+		if (fu_have_rings()) {
+			before_wait(nr, a);
+		}
+		break;
+	}
+	return raw(nr, a);
+}
+
+/* Has the signature of syscall() itself: the assembly above jumps here with its arguments. */
+__attribute__((used, visibility("hidden"))) long fu_syscall_slow(long nr, long a, long b, long c,
+                                                                 long d, long e, long f)
+{
+	const long args[6] = { a, b, c, d, e, f };
+
+	fu_init();
+	if (!fu_shim_enabled || nr < 0 || nr >= FU_NR_TABLE || !fu_syscall_is_ours[nr]) {
+		return fu_to_libc(raw(nr, args));
+	}
+	return fu_to_libc(serve(nr, args));
+}

@@ -1,0 +1,62 @@
+/* System call numbers to engine functions; see dispatch.h. */
+#include <errno.h>
+#include <sys/mman.h>
+#include "engine/entry.h"
+#include "rings/sys.h"
+#include "seccomp/dispatch.h"
+#include "seccomp/filter.h"
+#include "seccomp/trap.h"
+
+bool fu_shim_enabled = true;
+
+long fu_dispatch_close(int fd)
+{
+	long ret;
+
+	if (fu_have_rings() && fu_fd_is_engine(fd)) {
+		return -EBADF;
+	}
+	ret = fu_sys(SYS_close, fd);
+	/* Whatever else it says, close has given the number up unless it was not open. */
+	if (ret != -EBADF && fu_have_rings()) {
+		fu_fd_closed(fd);
+	}
+	return ret;
+}
+
+static bool dispatch_mmap(const long args[6], long *ret)
+{
+	int flags = (int)args[3];
+
+	if (!fu_have_rings() || (flags & (MAP_SHARED | MAP_ANONYMOUS)) != MAP_SHARED) {
+		return false;
+	}
+	return fu_ring_mmap(fu_ptr((u64)args[0]), (size_t)args[1], (int)args[2], flags,
+	                    (int)args[4], (u64)args[5], ret);
+}
+
+bool fu_dispatch(long nr, const long args[6], long *ret)
+{
+	switch (nr) {
+	case FU_NR_SETUP:
+		/* The engine interrupts its own workers with SIGSYS: somebody must be at home. */
+		fu_sigsys_own();
+		*ret = fu_io_uring_setup((u32)args[0], fu_ptr((u64)args[1]));
+		return true;
+	case FU_NR_ENTER:
+		*ret = fu_io_uring_enter((u32)args[0], (u32)args[1], (u32)args[2], (u32)args[3],
+		                         fu_ptr((u64)args[4]), (size_t)args[5]);
+		return true;
+	case FU_NR_REGISTER:
+		*ret = fu_io_uring_register((u32)args[0], (u32)args[1], fu_ptr((u64)args[2]),
+		                            (u32)args[3]);
+		return true;
+	case SYS_mmap:
+		return dispatch_mmap(args, ret);
+	case SYS_close:
+		*ret = fu_dispatch_close((int)args[0]);
+		return true;
+	default:
+		return false;
+	}
+}

@@ -1,0 +1,39 @@
+/*
+ * SIGSYS: the handler that turns a trapped system call into a call of the
+ * engine, and the program's own idea of the signal, which is kept aside.
+ */
+#ifndef FU_TRAP_H
+#define FU_TRAP_H
+
+#include "rings/types.h"
+
+/* Bit of SIGSYS in the first word of a signal set. */
+#define FU_SIGSYS_BIT (1ULL << 30)
+
+/* The kernel's struct sigaction on x86-64. */
+struct fu_ksigaction {
+	u64 handler; /* SIG_DFL is 0, SIG_IGN 1 */
+	u64 flags;
+	u64 restorer;
+	u64 mask;
+};
+
+/*
+ * This thread's program believes that SIGSYS is blocked; in truth it never is,
+ * since a trap with SIGSYS blocked kills the process. Inherited by new threads.
+ */
+extern __thread bool fu_sigsys_blocked __attribute__((tls_model("initial-exec")));
+
+/*
+ * Puts our handler in place and keeps the program's aside; opens SIGSYS in the
+ * calling thread's mask. Idempotent, any thread, any context; one load once done.
+ */
+void fu_sigsys_own(void);
+
+/* True from the first fu_sigsys_own() on: sigaction(SIGSYS) is ours to answer. */
+bool fu_sigsys_is_owned(void);
+
+/* The program's sigaction(SIGSYS): sets it to *act and reports it in *old; either may be NULL. */
+void fu_sigsys_program_action(const struct fu_ksigaction *act, struct fu_ksigaction *old);
+
+#endif
