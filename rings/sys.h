@@ -51,18 +51,18 @@ static inline long fu_sys4(long nr, long a, long b, long c, long d)
 	return ret;
 }
 
-#define FU_SYS_ARG(x)       ((long)(x))
-#define fu_sys_0(nr)        fu_sys3((nr), 0, 0, 0)
-#define fu_sys_1(nr, a)     fu_sys3((nr), FU_SYS_ARG(a), 0, 0)
-#define fu_sys_2(nr, a, b)  fu_sys3((nr), FU_SYS_ARG(a), FU_SYS_ARG(b), 0)
+#define FU_SYS_ARG(x)         ((long)(x))
+#define fu_sys_0(nr)          fu_sys3((nr), 0, 0, 0)
+#define fu_sys_1(nr, a)       fu_sys3((nr), FU_SYS_ARG(a), 0, 0)
+#define fu_sys_2(nr, a, b)    fu_sys3((nr), FU_SYS_ARG(a), FU_SYS_ARG(b), 0)
 #define fu_sys_3(nr, a, b, c) fu_sys3((nr), FU_SYS_ARG(a), FU_SYS_ARG(b), FU_SYS_ARG(c))
 #define fu_sys_4(nr, a, b, c, d) \
 	fu_sys4((nr), FU_SYS_ARG(a), FU_SYS_ARG(b), FU_SYS_ARG(c), FU_SYS_ARG(d))
 #define fu_sys_5(nr, a, b, c, d, e) \
 	fu_sys6((nr), FU_SYS_ARG(a), FU_SYS_ARG(b), FU_SYS_ARG(c), FU_SYS_ARG(d), FU_SYS_ARG(e), 0)
-#define fu_sys_6(nr, a, b, c, d, e, f)                                                   \
-	fu_sys6((nr), FU_SYS_ARG(a), FU_SYS_ARG(b), FU_SYS_ARG(c), FU_SYS_ARG(d),          \
-	        FU_SYS_ARG(e), FU_SYS_ARG(f))
+#define fu_sys_6(nr, a, b, c, d, e, f)                                                           \
+	fu_sys6((nr), FU_SYS_ARG(a), FU_SYS_ARG(b), FU_SYS_ARG(c), FU_SYS_ARG(d), FU_SYS_ARG(e), \
+	        FU_SYS_ARG(f))
 
 #define FU_SYS_PICK(_0, _1, _2, _3, _4, _5, _6, name, ...) name
 

@@ -1,0 +1,235 @@
+/*
+ * Cancellation: finding requests by what the caller named and taking them from
+ * wherever they wait. A request that was taken completes with -ECANCELED; one that
+ * an event handler has in hand at the moment is marked and ends the same way; one
+ * that a worker is running is interrupted and reports -EALREADY here.
+ */
+#include "engine/cancel.h"
+
+#include <errno.h>
+
+#include "rings/sys.h"
+#include "rings/user.h"
+
+#define CANCEL_FLAGS                                                                  \
+	(IORING_ASYNC_CANCEL_ALL | IORING_ASYNC_CANCEL_FD | IORING_ASYNC_CANCEL_ANY | \
+	 IORING_ASYNC_CANCEL_FD_FIXED | IORING_ASYNC_CANCEL_USERDATA | IORING_ASYNC_CANCEL_OP)
+
+static bool matches(const struct fu_req *req, const struct fu_cancel *cd)
+{
+	bool by_user_data = cd->flags & IORING_ASYNC_CANCEL_USERDATA;
+
+	if (req == cd->self)
+		return false;
+	if (cd->flags & IORING_ASYNC_CANCEL_ANY)
+		return true;
+	if (!(cd->flags & (IORING_ASYNC_CANCEL_FD | IORING_ASYNC_CANCEL_OP)))
+		by_user_data = true;
+	if (cd->flags & IORING_ASYNC_CANCEL_FD) {
+		bool fixed = cd->flags & IORING_ASYNC_CANCEL_FD_FIXED;
+
+		if (!req->op->needs_file || fixed != !!(req->flags & FU_REQ_FIXED_FILE) ||
+		    req->sqe_fd != (u32)cd->fd)
+			return false;
+	}
+	if ((cd->flags & IORING_ASYNC_CANCEL_OP) && req->opcode != cd->opcode)
+		return false;
+	return !by_user_data || req->user_data == cd->user_data;
+}
+
+int fu_req_take(struct fu_req *req)
+{
+	switch (req->where) {
+	case FU_AT_POLLER:
+		return fu_poller_take(req);
+	case FU_AT_WORKER:
+		return fu_pool_take(req);
+	case FU_AT_OP:
+		return req->op->cancel && req->op->cancel(req) ? FU_TAKE_OK : FU_TAKE_GONE;
+	default:
+		return FU_TAKE_GONE;
+	}
+}
+
+struct sweep {
+	struct fu_req *taken; /* through `next` */
+	u32 count;
+	bool already;
+	bool drain_too;
+};
+
+static void try_take(struct fu_req *req, struct sweep *s)
+{
+	u8 where = req->where;
+	int got;
+
+	if (where == FU_AT_DRAIN) {
+		if (!s->drain_too)
+			return;
+		fu_list_del(&req->queue);
+		got = FU_TAKE_OK;
+	} else {
+		got = fu_req_take(req);
+	}
+	if (got == FU_TAKE_OK) {
+		fu_untrack(req);
+		req->next = s->taken;
+		s->taken = req;
+		s->count++;
+	} else if (got == FU_TAKE_BUSY) {
+		if (where == FU_AT_WORKER)
+			s->already = true;
+		else
+			s->count++;
+	}
+}
+
+/* ctx->lock held. Stops after one unless told otherwise. */
+static void sweep(struct fu_cancel *cd, struct sweep *s)
+{
+	struct fu_ctx *ctx = cd->ctx;
+	bool all = cd->flags & (IORING_ASYNC_CANCEL_ALL | IORING_ASYNC_CANCEL_ANY);
+	bool one_bucket = !(cd->flags & (IORING_ASYNC_CANCEL_ANY | IORING_ASYNC_CANCEL_FD |
+	                                 IORING_ASYNC_CANCEL_OP));
+	u32 first = 0, last = ctx->hash_size;
+
+	if (!last)
+		return;
+	if (one_bucket) {
+		first = fu_track_bucket(ctx, cd->user_data);
+		last = first + 1;
+	}
+	for (u32 i = first; i < last; i++) {
+		fu_list_for_each_safe(node, next, &ctx->hash[i])
+		{
+			struct fu_req *req = fu_list_entry(node, struct fu_req, hash);
+
+			if (!matches(req, cd))
+				continue;
+			try_take(req, s);
+			if (!all && (s->count || s->already))
+				return;
+		}
+	}
+}
+
+static void fail_taken(struct fu_req *req)
+{
+	while (req) {
+		struct fu_req *next = req->next;
+
+		fu_req_fail(req, -ECANCELED);
+		req = next;
+	}
+}
+
+long fu_cancel(struct fu_cancel *cd)
+{
+	struct sweep s = { 0 };
+
+	fu_lock(&cd->ctx->lock);
+	sweep(cd, &s);
+	fu_unlock(&cd->ctx->lock);
+	fail_taken(s.taken);
+	if (cd->flags & (IORING_ASYNC_CANCEL_ALL | IORING_ASYNC_CANCEL_ANY))
+		return s.count;
+	if (s.count)
+		return 0;
+	return s.already ? -EALREADY : -ENOENT;
+}
+
+/*
+ * The ring is going: nobody submits any more, and what a worker or a handler has in
+ * hand completes in its own time, holding its reference to the context.
+ */
+void fu_cancel_everything(struct fu_ctx *ctx)
+{
+	struct fu_cancel cd = { .ctx = ctx, .flags = IORING_ASYNC_CANCEL_ANY };
+
+	for (int round = 0; round < 3; round++) {
+		struct sweep s = { .drain_too = true };
+
+		fu_submit_lock(ctx);
+		fu_run_deferred(ctx);
+		fu_lock(&ctx->lock);
+		sweep(&cd, &s);
+		fu_unlock(&ctx->lock);
+		fu_list_init(&ctx->drain);
+		ctx->drained = 0;
+		fail_taken(s.taken);
+		fu_submit_unlock(ctx);
+		if (!fu_load_relaxed(&ctx->hash_count) && !fu_deferred_pending(ctx))
+			break;
+	}
+}
+
+/* ---- ASYNC_CANCEL ---- */
+
+struct cancel {
+	u64 addr;
+	u32 flags;
+	s32 fd;
+	u8 opcode;
+};
+
+int fu_async_cancel_prep(struct fu_req *req, const struct fu_sqe *sqe)
+{
+	struct cancel *c = fu_cmd(req, struct cancel);
+
+	if (req->flags & FU_REQ_BUFFER_SELECT)
+		return -EINVAL;
+	if (sqe->off || sqe->splice_fd_in)
+		return -EINVAL;
+	*c = (struct cancel){ .addr = sqe->addr, .flags = sqe->op_flags };
+	if (c->flags & ~CANCEL_FLAGS)
+		return -EINVAL;
+	if (c->flags & IORING_ASYNC_CANCEL_FD) {
+		if (c->flags & IORING_ASYNC_CANCEL_ANY)
+			return -EINVAL;
+		c->fd = sqe->fd;
+	}
+	if (c->flags & IORING_ASYNC_CANCEL_OP) {
+		if (c->flags & IORING_ASYNC_CANCEL_ANY)
+			return -EINVAL;
+		c->opcode = (u8)sqe->len;
+	}
+	return 0;
+}
+
+int fu_async_cancel_issue(struct fu_req *req, u32 issue_flags)
+{
+	struct cancel *c = fu_cmd(req, struct cancel);
+	struct fu_cancel cd = { .ctx = req->ctx,
+		                .user_data = c->addr,
+		                .flags = c->flags,
+		                .fd = c->fd,
+		                .opcode = c->opcode,
+		                .self = req };
+	bool fixed = req->flags & FU_REQ_FIXED_FILE || c->flags & IORING_ASYNC_CANCEL_FD_FIXED;
+	long ret = 0;
+
+	if (c->flags & IORING_ASYNC_CANCEL_FD) {
+		if (fixed)
+			cd.flags |= IORING_ASYNC_CANCEL_FD_FIXED;
+		ret = fu_cancel_check_fd(&cd);
+	}
+	if (!ret) {
+		if (issue_flags & FU_ISSUE_WORKER)
+			fu_submit_lock(req->ctx);
+		ret = fu_cancel(&cd);
+		if (issue_flags & FU_ISSUE_WORKER)
+			fu_submit_unlock(req->ctx);
+	}
+	if (ret < 0)
+		fu_req_set_fail(req);
+	fu_req_result(req, (s32)ret, 0);
+	return FU_DONE;
+}
+
+/* The named file has to exist. */
+int fu_cancel_check_fd(const struct fu_cancel *cd)
+{
+	if (cd->flags & IORING_ASYNC_CANCEL_FD_FIXED)
+		return fu_table_get(&cd->ctx->files, (u32)cd->fd) ? 0 : -EBADF;
+	return fu_sys(SYS_fcntl, cd->fd, 1 /* F_GETFD */) < 0 ? -EBADF : 0;
+}

@@ -1,0 +1,12 @@
+/* ASYNC_CANCEL and what synchronous cancellation shares with it. */
+#ifndef FU_CANCEL_H
+#define FU_CANCEL_H
+
+#include "engine/engine.h"
+
+int fu_async_cancel_prep(struct fu_req *req, const struct fu_sqe *sqe);
+int fu_async_cancel_issue(struct fu_req *req, u32 issue_flags);
+/* 0, or -EBADF if cd names a file that is not there. submit_lock held for a fixed one. */
+int fu_cancel_check_fd(const struct fu_cancel *cd);
+
+#endif

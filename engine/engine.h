@@ -1,0 +1,481 @@
+/*
+ * The engine's inner vocabulary: a ring's context, a request, an opcode, and the
+ * services that one engine file offers to the others.
+ *
+ * A request belongs to exactly one party at a time: the thread that submits or
+ * retries it, the poller (armed), the timer heap, a worker's queue, or the drain
+ * list. Ownership passes by taking it out of that party's structure under that
+ * party's lock; whoever took it out completes it. Cancellation is nothing else
+ * than one more party trying to take it.
+ *
+ * submit_lock (in the ring's control block) serialises everything that reads or
+ * changes what a submission depends on: the SQ, links, drain, registered files and
+ * buffers, buffer groups. A request is issued with it held unless FU_ISSUE_WORKER
+ * is set. Completions made under it are collected and posted together by
+ * fu_submit_unlock.
+ */
+#ifndef FU_ENGINE_H
+#define FU_ENGINE_H
+
+#include "engine/counters.h"
+#include "rings/abi.h"
+#include "rings/list.h"
+#include "rings/lock.h"
+#include "rings/ring.h"
+#include "rings/rsrc.h"
+#include "rings/types.h"
+
+struct fu_ctx;
+struct fu_req;
+struct fu_pbuf_group;
+
+/* ---- opcodes ---- */
+
+/* issue() results besides -errno: */
+enum {
+	FU_DONE = 0,  /* complete with req->res and req->cflags */
+	FU_TAKEN = 1, /* the operation has put the request somewhere; the caller forgets it */
+};
+/* -EAGAIN from issue() means: would block; the core arms the poller or punts to a worker. */
+
+#define FU_ISSUE_NONBLOCK 1U /* must not block */
+#define FU_ISSUE_WORKER   2U /* on a worker: submit_lock is not held */
+#define FU_ISSUE_RETRY    4U /* the poller saw the file ready */
+
+struct fu_op {
+	const char *name;
+	u8 needs_file : 1;
+	u8 ioprio : 1;        /* the ioprio field is used */
+	u8 iopoll : 1;        /* allowed on an IOPOLL ring */
+	u8 pollin : 1;        /* -EAGAIN: wait until readable */
+	u8 pollout : 1;       /* -EAGAIN: wait until writable */
+	u8 buffer_select : 1; /* IOSQE_BUFFER_SELECT allowed */
+	u8 hash_reg : 1;      /* serialise on one regular file */
+	u8 unbounded : 1;     /* may block without bound: not on the bounded workers */
+	u8 blocks : 1;        /* issue() cannot be asked not to block: straight to a worker */
+	u8 big_cqe : 1;       /* fills req->big */
+	u16 since;            /* kernel that introduced it: major * 100 + minor */
+	/* Checks the SQE and copies out what issue needs. Returns 0 or -errno. submit_lock held. */
+	int (*prep)(struct fu_req *req, const struct fu_sqe *sqe);
+	/* Does it. Returns FU_DONE, FU_TAKEN or -errno. */
+	int (*issue)(struct fu_req *req, u32 issue_flags);
+	/* Frees what prep and issue have taken; called once, if FU_REQ_CLEANUP is set. */
+	void (*cleanup)(struct fu_req *req);
+	/* Copies out what prep has left in the program's memory, before the submission returns.
+	 * NULL: prep has copied everything. Errors count as prep's. */
+	int (*stable)(struct fu_req *req);
+	/* The request fails: adjust res (NULL: nothing to do). */
+	void (*fail)(struct fu_req *req);
+	/* An armed request's file has `events` (EPOLL*); NULL: issue it again. As task work. */
+	void (*event)(struct fu_req *req);
+	/* Cancels a request that issue() has TAKEN into a structure of its own (FU_AT_OP).
+	 * Returns true if the request now belongs to the caller. ctx->lock held. */
+	bool (*cancel)(struct fu_req *req);
+};
+
+extern const struct fu_op fu_ops[IORING_OP_LAST];
+
+/* ---- requests ---- */
+
+/* The low byte is the SQE's flags as they came. */
+#define FU_REQ_FIXED_FILE    IOSQE_FIXED_FILE
+#define FU_REQ_DRAIN         IOSQE_IO_DRAIN
+#define FU_REQ_LINK          IOSQE_IO_LINK
+#define FU_REQ_HARDLINK      IOSQE_IO_HARDLINK
+#define FU_REQ_ASYNC         IOSQE_ASYNC
+#define FU_REQ_BUFFER_SELECT IOSQE_BUFFER_SELECT
+#define FU_REQ_CQE_SKIP      IOSQE_CQE_SKIP_SUCCESS
+#define FU_REQ_FAIL          (1U << 8)  /* has failed: breaks its link */
+#define FU_REQ_NOWAIT        (1U << 9)  /* -EAGAIN is a result, not a reason to wait */
+#define FU_REQ_CLEANUP       (1U << 10) /* op->cleanup has work to do */
+#define FU_REQ_OWN_FD        (1U << 11) /* fd is our duplicate: close it */
+#define FU_REQ_FILE_READY    (1U << 12) /* the file has been looked up */
+#define FU_REQ_ARM_LTIMEOUT \
+	(1U << 13) /* the next in the link is a timeout for this one, not armed yet */
+#define FU_REQ_LTIMEOUT       (1U << 14) /* ... and has been armed */
+#define FU_REQ_SKIP_LINK_CQES (1U << 15)
+#define FU_REQ_BUFFER_RING    (1U << 16) /* a buffer from a ring group is in hand */
+#define FU_REQ_BUFFER_LEGACY  (1U << 17) /* a buffer from a legacy group is in hand */
+#define FU_REQ_BUFFERS_COMMIT (1U << 18)
+#define FU_REQ_POLLED         (1U << 19) /* has been armed once */
+#define FU_REQ_MULTISHOT      (1U << 20) /* posts more than one CQE */
+#define FU_REQ_PARTIAL        (1U << 21) /* part of the transfer is done */
+#define FU_REQ_HOLDS_CTX      (1U << 22) /* counts in ctx->refs */
+#define FU_REQ_REG_FILE       (1U << 23) /* the file is known to be regular or a block device */
+#define FU_REQ_CREDS          (1U << 24)
+#define FU_REQ_LINK_FLAGS     (FU_REQ_LINK | FU_REQ_HARDLINK)
+#define FU_REQ_STABLE         (1U << 26) /* op->stable has run */
+#define FU_REQ_NO_ARM         (1U << 28) /* the file cannot be polled: punt */
+#define FU_REQ_BIG_CQE        (1U << 29) /* post req->big with the CQE */
+
+/* Where a request that nobody is working on waits; guarded by ctx->lock. */
+enum fu_where {
+	FU_AT_NONE,
+	FU_AT_POLLER,
+	FU_AT_WORKER, /* in a worker's queue or running there */
+	FU_AT_DRAIN,
+	FU_AT_OP, /* in a structure of its operation: op->cancel takes it */
+};
+
+#define FU_CMD_BYTES 96
+
+struct fu_timer {
+	u64 deadline_ns; /* on `clock` */
+	u32 pos;         /* index in the heap plus 1; 0: not in it. Guarded by the timer lock. */
+	u8 clock;
+	struct fu_req *req;
+};
+
+struct fu_req {
+	struct fu_ctx *ctx;
+	const struct fu_op *op;
+	u32 flags;
+	s32 fd;
+	u64 user_data;
+	s32 res;
+	u32 cflags;
+	u8 opcode;
+	u8 where;
+	u16 buf_index; /* registered buffer, group, or the buffer id once one is selected */
+	u16 buf_group;
+	u16 pad;
+	u32 sqe_fd; /* as it stood in the SQE: what cancellation by descriptor matches */
+	u32 cancel_seq;
+	struct fu_file_node *node;    /* registered file held */
+	struct fu_buf_node *buf_node; /* registered buffer held */
+	struct fu_cred *creds;
+	struct fu_req *link;        /* next in the chain */
+	struct fu_req *ltimeout_of; /* LINK_TIMEOUT: the request it guards */
+	struct fu_req *next;        /* on the batch, task work or free list */
+	void (*tw)(struct fu_req *req);
+	struct fu_list hash;  /* ctx tracked requests; ctx->lock */
+	struct fu_list queue; /* worker queue or drain list */
+	u32 poll_slot;        /* poller slot + 1; poller lock */
+	u32 poll_events;      /* armed for (poll(2) bits), for the core's own arming */
+	u32 hash_key;         /* worker serialisation key, 0 for none */
+	u8 cancelled;         /* atomic: somebody wants it gone while it is being worked on */
+	u8 worker_state;      /* pool lock */
+	u8 bounded;
+	u32 worker_tid;  /* pool lock */
+	u32 seen_events; /* what the poller reported last */
+	u64 big[2];
+	void *async; /* copied-out data of async_bytes, freed with the request */
+	size_t async_bytes;
+	u64 cmd[FU_CMD_BYTES / 8];
+};
+
+/* The operation's own part of a request. */
+#define fu_cmd(req, type)                                                                          \
+	(__extension__({                                                                           \
+		_Static_assert(sizeof(type) <= FU_CMD_BYTES, #type " is too large for a request"); \
+		(type *)(void *)(req)->cmd;                                                        \
+	}))
+
+/* ---- contexts ---- */
+
+struct fu_batch {
+	struct fu_req *head, **tail;
+};
+
+struct fu_ctx {
+	struct fu_ring ring;
+
+	/* Written by the registry. */
+	u32 refs; /* threads inside, requests in flight, and the registry's own */
+	u32 live; /* FU_CTX_*; registry lock to change */
+	u64 ino;
+	int peer;
+	int prog_fd; /* a number under which the program has it, last we knew */
+	u32 gen;     /* process generation that this context belongs to */
+	u32 peer_slot;
+
+	/* Constant after setup. */
+	bool deferred; /* DEFER_TASKRUN */
+	bool iopoll;
+	bool sqpoll;
+	u32 sq_idle_ms;
+	struct fu_sqpoll *sq;
+
+	/* Guarded by submit_lock. */
+	struct fu_req *link_head, *link_last;
+	bool drain_active, drain_next, drain_disabled;
+	bool restricted, submitting;
+	struct fu_batch done; /* completed, CQEs not yet posted */
+	struct fu_batch work; /* task work of this lock holder */
+	struct fu_req *cache; /* free requests */
+	struct fu_list drain; /* requests that wait for those before them */
+	struct fu_table files, bufs;
+	u32 file_alloc_start, file_alloc_end, file_alloc_hint;
+	struct fu_list pbufs;  /* buffer groups */
+	struct fu_cred *creds; /* registered personalities */
+	u32 next_personality;
+	struct fu_restrictions *restrictions;
+	u32 clock_id;
+	void *region; /* registered wait arguments */
+	size_t region_bytes;
+	u32 cancel_seq;
+
+	/* Guarded by lock. */
+	struct fu_lock lock;
+	struct fu_list *hash; /* tracked requests by user_data */
+	u32 hash_size, hash_count;
+	struct fu_list counted; /* timeouts that end after a number of completions */
+	u32 nr_counted;
+
+	/* Atomic. */
+	u32 active;           /* requests that have not completed */
+	u32 drained;          /* of these: on the drain list, with their links; submit_lock */
+	struct fu_req *freed; /* completed elsewhere, to go back to the cache */
+	struct fu_req *tw;    /* deferred task work, newest first */
+	u32 tw_pending;
+	u32 iopoll_inflight;
+	int evfd;
+	u32 evfd_async;
+	u32 evfd_tail;           /* CQ tail at the last signal; cq_lock */
+	struct fu_chunk *chunks; /* request memory */
+};
+
+enum { FU_CTX_FREE, FU_CTX_LIVE, FU_CTX_ENDED, FU_CTX_FREEING };
+
+/* ---- process.c, registry.c ---- */
+
+/* Brings the engine up in this process (once per process); every entry point calls it first. */
+void fu_process_enter(void);
+
+/*
+ * The context behind descriptor `fd` with a reference, for fu_ctx_put. NULL with
+ * *err = -EBADF or -EOPNOTSUPP (an open file that is no ring).
+ */
+struct fu_ctx *fu_ctx_get(u32 fd, int *err);
+void fu_ctx_put(struct fu_ctx *ctx);
+static inline void fu_ctx_hold(struct fu_ctx *ctx)
+{
+	__atomic_fetch_add(&ctx->refs, 1, __ATOMIC_RELAXED);
+}
+/* A fresh context slot holding two references (registry's and caller's), or NULL. */
+struct fu_ctx *fu_ctx_alloc(void);
+/* Makes the context findable under `fd`. */
+void fu_ctx_publish(struct fu_ctx *ctx, int fd);
+/* Takes an unpublished context back. */
+void fu_ctx_discard(struct fu_ctx *ctx);
+/* The last descriptor is gone: cancel everything, free when the last reference goes. */
+void fu_ctx_end(struct fu_ctx *ctx);
+/* Makes the descriptor's readability true: `fd` is the program's end. */
+void fu_ctx_settle(struct fu_ctx *ctx, int fd);
+/* Ends every ring whose last descriptor has gone unseen. */
+void fu_registry_reap(void);
+
+/* ---- context.c ---- */
+
+/* A slot for a new ring: everything but its reference count. */
+void fu_ctx_reset(struct fu_ctx *ctx);
+/* The ring has ended: cancels everything, ends its SQPOLL thread. Caller holds a reference. */
+void fu_ctx_teardown(struct fu_ctx *ctx);
+/* The last reference is gone. */
+void fu_ctx_free(struct fu_ctx *ctx);
+/* In a forked child: keeps ring and resources, forgets the parent's requests and threads. */
+void fu_ctx_adopt(struct fu_ctx *ctx, u32 gen);
+/* What makes the descriptor readable: CQEs, backlog, or deferred task work. */
+bool fu_ctx_has_events(struct fu_ctx *ctx);
+
+/* ---- request.c ---- */
+
+struct fu_req *fu_req_alloc(struct fu_ctx *ctx);
+/* Memory of all requests of a dead context. */
+void fu_req_free_all(struct fu_ctx *ctx);
+
+void fu_submit_lock(struct fu_ctx *ctx);
+/* Posts what was completed, runs the task work that follows from it, wakes waiters, unlocks. */
+void fu_submit_unlock(struct fu_ctx *ctx);
+
+static inline void fu_req_set_fail(struct fu_req *req)
+{
+	req->flags |= FU_REQ_FAIL;
+	if (req->flags & FU_REQ_CQE_SKIP) {
+		req->flags &= ~FU_REQ_CQE_SKIP;
+		req->flags |= FU_REQ_SKIP_LINK_CQES;
+	}
+}
+
+static inline void fu_req_result(struct fu_req *req, s32 res, u32 cflags)
+{
+	req->res = res;
+	req->cflags = cflags;
+}
+
+/* Completes an owned request with req->res. submit_lock held. */
+void fu_req_done(struct fu_req *req);
+/* Completes an owned request from any thread that does not hold submit_lock. */
+void fu_req_done_async(struct fu_req *req);
+/* Fails an owned request with `res`; submit_lock held. */
+void fu_req_fail(struct fu_req *req, s32 res);
+/* The same without submit_lock. */
+void fu_req_fail_async(struct fu_req *req, s32 res);
+/*
+ * Has `fn(req)` run under submit_lock by whoever runs the ring's task work: at once
+ * on this thread if the ring is not DEFER_TASKRUN, else when its thread enters.
+ * Caller may or may not hold submit_lock of req->ctx.
+ */
+void fu_req_task_work(struct fu_req *req, void (*fn)(struct fu_req *req));
+/* Runs deferred task work; submit_lock held. */
+void fu_run_deferred(struct fu_ctx *ctx);
+static inline bool fu_deferred_pending(struct fu_ctx *ctx)
+{
+	return fu_load_relaxed(&ctx->tw) != NULL;
+}
+
+/*
+ * Posts an extra CQE for a multishot request. Returns false if there was no room and it
+ * was not posted (the request then has to end). Works with and without submit_lock.
+ */
+bool fu_post_more(struct fu_req *req, s32 res, u32 cflags);
+/* Posts a CQE that belongs to no request here (messages, tags). Always posted, backlog if need be.
+ */
+void fu_post_aux(struct fu_ctx *ctx, u64 user_data, s32 res, u32 cflags);
+/* Wakes waiters and pollers after CQEs were committed. */
+void fu_cq_notify(struct fu_ctx *ctx);
+/* Wakes whoever waits in enter. */
+void fu_wake_waiters(struct fu_ctx *ctx);
+
+/* Requests that are waiting somewhere are tracked for cancellation. ctx->lock held. */
+void fu_track(struct fu_req *req, enum fu_where where);
+void fu_untrack(struct fu_req *req);
+/* The bucket of ctx->hash in which requests with `user_data` are; hash_size is not 0. */
+u32 fu_track_bucket(const struct fu_ctx *ctx, u64 user_data);
+
+/* ---- submit.c ---- */
+
+/* Consumes up to `count` SQEs. Returns how many, or -EAGAIN. submit_lock held. */
+long fu_submit_sqes(struct fu_ctx *ctx, u32 count);
+/* Issues an owned, prepared request without blocking and deals with -EAGAIN. submit_lock held. */
+void fu_req_issue(struct fu_req *req, u32 issue_flags);
+/* Task work: issue it now. */
+void fu_req_tw_issue(struct fu_req *req);
+/* Runs a punted request to its end on a worker; submit_lock not held. */
+void fu_req_run_on_worker(struct fu_req *req);
+/* Hands an owned request to the worker pool; submit_lock held or not. */
+void fu_req_punt(struct fu_req *req);
+/* Issues what the drain list allows; submit_lock held. */
+void fu_drain_run(struct fu_ctx *ctx);
+
+/*
+ * The file of a request that outlives the submission: duplicates the descriptor, so that
+ * a close by the program does not change what it refers to. 0 or -errno.
+ */
+int fu_req_hold_file(struct fu_req *req);
+
+/* ---- poller.c ---- */
+
+/*
+ * Waits for `events` (EPOLL*) on req->fd, whose file must be held; called again it re-arms.
+ * With EPOLLONESHOT what is ready now counts; without it, after the first time, only what
+ * becomes ready later, and 1 with req->seen_events if that has happened already, the
+ * request still being the caller's. The caller owns the request, has tracked it as FU_AT_POLLER and
+ * holds ctx->lock; from success on the poller owns it. Returns 0, -EPERM if the file cannot be
+ * polled, -ECANCELED if req->cancelled was set meanwhile, or -errno.
+ */
+int fu_poller_arm(struct fu_req *req, u32 events);
+enum { FU_TAKE_GONE, FU_TAKE_OK, FU_TAKE_BUSY };
+/* Takes an armed request back: OK, or BUSY if an event is being handled (then req->cancelled
+ * is set and the handler ends it). ctx->lock held. */
+int fu_poller_take(struct fu_req *req);
+/* The owner of a request that has been armed is done with the poller. */
+void fu_poller_release(struct fu_req *req);
+/* What the poller calls when an armed request's file has `events`; the callee owns it. */
+void fu_poll_event(struct fu_req *req, u32 events);
+/* Watches a ring's peer for the hang-up. */
+void fu_poller_watch_ring(struct fu_ctx *ctx);
+void fu_poller_unwatch_ring(struct fu_ctx *ctx);
+/* Starts the poller thread if there is none. 0 or -errno. */
+int fu_poller_start(void);
+void fu_poller_reset(void);
+
+/* ---- timer.c ---- */
+
+/* Arms a timer: `fire(req)` runs on the poller thread once, unless taken before. 0 or -errno. */
+int fu_timer_arm(struct fu_timer *timer, u32 clock, u64 deadline_ns);
+/* Takes it out: true if it had not fired. */
+bool fu_timer_take(struct fu_timer *timer);
+/* Called by the poller. */
+void fu_timers_expire(u32 clock);
+void fu_timers_reset(void);
+u64 fu_now_ns(u32 clock);
+/* timeout.c: what a fired timer does; the callee owns timer->req. */
+void fu_timer_fired(struct fu_timer *timer);
+/* timeout.c: CQEs were committed: ends the timeouts that counted them. */
+void fu_timeouts_counted(struct fu_ctx *ctx);
+
+/* ---- worker.c ---- */
+
+/* Queues an owned request for a worker. 0, or -errno when there can be no worker at all. */
+int fu_pool_queue(struct fu_req *req);
+/* Takes a queued request out (OK), or interrupts the worker that runs it (BUSY). */
+int fu_pool_take(struct fu_req *req);
+void fu_pool_reset(void);
+/* Limits of bounded and unbounded workers: sets those that are not 0, returns the old ones in
+ * place. */
+void fu_pool_limits(u32 limits[2]);
+int fu_pool_affinity(const void *mask, size_t bytes);
+/* The last ring of the process has gone: idle workers leave. */
+void fu_pool_idle(void);
+
+/* ---- thread.c ---- */
+
+/* Starts a detached engine thread with all signals blocked. 0 or -errno. */
+int fu_thread_start(void *(*fn)(void *), void *arg);
+
+/* ---- sqpoll.c ---- */
+
+int fu_sqpoll_start(struct fu_ctx *ctx, const struct fu_params *p);
+/* Ends the thread; returns when it no longer touches the ring. */
+void fu_sqpoll_stop(struct fu_ctx *ctx);
+void fu_sqpoll_wake(struct fu_ctx *ctx);
+/* Waits until the SQ has room. 0 or -EINTR... */
+long fu_sqpoll_wait_room(struct fu_ctx *ctx);
+bool fu_sqpoll_dead(struct fu_ctx *ctx);
+
+/* ---- wait.c ---- */
+
+struct fu_wait_arg {
+	const void *sigmask; /* user pointer or NULL */
+	size_t sigmask_bytes;
+	bool has_deadline;
+	u64 deadline_ns; /* on `clock` */
+	u32 clock;
+	u64 min_wait_ns;
+	u32 fd;
+};
+long fu_wait_cqes(struct fu_ctx *ctx, u32 min_complete, const struct fu_wait_arg *arg);
+long fu_iopoll_reap(struct fu_ctx *ctx, u32 min_complete);
+
+/* ---- cancel.c ---- */
+
+struct fu_cancel {
+	struct fu_ctx *ctx;
+	u64 user_data;
+	u32 flags; /* IORING_ASYNC_CANCEL_* */
+	s32 fd;    /* compared with the request's SQE descriptor */
+	u8 opcode;
+	u32 seq;
+	struct fu_req *self; /* never matches */
+};
+/* Cancels matching requests: count, -ENOENT, or -EALREADY. submit_lock held. */
+long fu_cancel(struct fu_cancel *cd);
+/* Cancels everything of a ring that goes away. submit_lock not held. */
+void fu_cancel_everything(struct fu_ctx *ctx);
+/* Takes one tracked request for cancellation: FU_TAKE_*. ctx->lock held. */
+int fu_req_take(struct fu_req *req);
+
+/* ---- linked timeouts (timeout.c) ---- */
+
+/* After req has been issued and is still pending: arm the timeout that follows it. submit_lock
+ * held. */
+void fu_ltimeout_arm(struct fu_req *req);
+/* req has completed: take its timeout, never armed or not yet fired, out of the chain. submit_lock
+ * held. */
+void fu_ltimeout_disarm(struct fu_req *req);
+
+/* ---- setup.c / register.c helpers ---- */
+long fu_register_dispatch(struct fu_ctx *ctx, u32 opcode, void *arg, u32 nr);
+
+#endif

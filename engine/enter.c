@@ -1,0 +1,182 @@
+/*
+ * io_uring_enter: submission, then waiting. As in the kernel, an error of the wait
+ * is reported only if nothing was submitted by the same call.
+ */
+#include "engine/engine.h"
+
+#include <errno.h>
+#include <time.h>
+
+#include "engine/entry.h"
+#include "engine/ringfds.h"
+#include "engine/stats.h"
+#include "rings/sys.h"
+#include "rings/user.h"
+
+#define ENTER_KNOWN                                                                     \
+	(IORING_ENTER_GETEVENTS | IORING_ENTER_SQ_WAKEUP | IORING_ENTER_SQ_WAIT |       \
+	 IORING_ENTER_EXT_ARG | IORING_ENTER_REGISTERED_RING | IORING_ENTER_ABS_TIMER | \
+	 IORING_ENTER_EXT_ARG_REG | IORING_ENTER_NO_IOWAIT)
+
+static int set_deadline(struct fu_ctx *ctx, struct fu_wait_arg *w, u32 flags,
+                        const struct fu_timespec *ts)
+{
+	u64 ns;
+
+	if (ts->tv_sec < 0 || ts->tv_nsec < 0)
+		ns = 0;
+	else if (ts->tv_sec >= INT64_MAX / 1000000000LL)
+		ns = INT64_MAX;
+	else
+		ns = (u64)ts->tv_sec * 1000000000ULL + (u64)ts->tv_nsec;
+	w->has_deadline = true;
+	w->clock = ctx->clock_id;
+	w->deadline_ns = ns;
+	if (!(flags & IORING_ENTER_ABS_TIMER)) {
+		w->deadline_ns += fu_now_ns(w->clock);
+		if (w->deadline_ns > INT64_MAX)
+			w->deadline_ns = INT64_MAX;
+	}
+	return 0;
+}
+
+/* A wait described in registered memory: `offset` names the entry. */
+static int registered_wait_arg(struct fu_ctx *ctx, struct fu_wait_arg *w, u32 flags, u64 offset)
+{
+	struct fu_reg_wait rw;
+
+	if (!(flags & IORING_ENTER_EXT_ARG))
+		return -EINVAL;
+	if (offset % sizeof(u64) || offset > ctx->region_bytes ||
+	    ctx->region_bytes - offset < sizeof(rw))
+		return -EFAULT;
+	rw = *(struct fu_reg_wait *)(void *)((u8 *)ctx->region + offset);
+	if (rw.flags & ~IORING_REG_WAIT_TS)
+		return -EINVAL;
+	w->min_wait_ns = (u64)rw.min_wait_usec * 1000;
+	w->sigmask = fu_ptr(rw.sigmask);
+	w->sigmask_bytes = rw.sigmask_sz;
+	if (rw.flags & IORING_REG_WAIT_TS)
+		return set_deadline(ctx, w, flags, &rw.ts);
+	return 0;
+}
+
+static int wait_arg(struct fu_ctx *ctx, struct fu_wait_arg *w, u32 flags, const void *arg,
+                    size_t argsz)
+{
+	struct fu_getevents_arg ga;
+	struct fu_timespec ts;
+
+	if (flags & IORING_ENTER_EXT_ARG_REG) {
+		if (argsz != sizeof(struct fu_reg_wait))
+			return -EINVAL;
+		return registered_wait_arg(ctx, w, flags, (u64)(uintptr_t)arg);
+	}
+	/* Without EXT_ARG the argument is a signal mask, or NULL and its size is ignored. */
+	if (!(flags & IORING_ENTER_EXT_ARG)) {
+		w->sigmask = arg;
+		w->sigmask_bytes = argsz;
+		return 0;
+	}
+	if (argsz != sizeof(ga))
+		return -EINVAL;
+	if (fu_copy_from_user(&ga, arg, sizeof(ga)))
+		return -EFAULT;
+	w->min_wait_ns = (u64)ga.min_wait_usec * 1000;
+	w->sigmask = fu_ptr(ga.sigmask);
+	w->sigmask_bytes = ga.sigmask_sz;
+	if (!ga.ts)
+		return 0;
+	if (fu_copy_from_user(&ts, fu_ptr(ga.ts), sizeof(ts)))
+		return -EFAULT;
+	return set_deadline(ctx, w, flags, &ts);
+}
+
+static long get_events(struct fu_ctx *ctx, u32 fd, u32 min_complete, u32 flags, const void *arg,
+                       size_t argsz)
+{
+	bool registered = flags & IORING_ENTER_REGISTERED_RING;
+	struct fu_wait_arg w = { .fd = registered ? (u32)ctx->prog_fd : fd };
+	int ret = wait_arg(ctx, &w, flags, arg, argsz);
+
+	if (ret)
+		return ret;
+	if (ctx->iopoll && !ctx->sqpoll)
+		return fu_iopoll_reap(ctx, min_complete);
+	return fu_wait_cqes(ctx, min_complete, &w);
+}
+
+/* A ring with one issuer remembers the first, and refuses the others. */
+static int check_issuer(struct fu_ctx *ctx)
+{
+	struct fu_ctrl *ctrl = ctx->ring.ctrl;
+	u32 none = 0;
+
+	if (!(ctx->ring.setup_flags & IORING_SETUP_SINGLE_ISSUER))
+		return 0;
+	__atomic_compare_exchange_n(&ctrl->submitter, &none, fu_tid(), false, __ATOMIC_RELAXED,
+	                            __ATOMIC_RELAXED);
+	return fu_load_relaxed(&ctrl->submitter) == fu_tid() ? 0 : -EEXIST;
+}
+
+static long submit(struct fu_ctx *ctx, u32 to_submit)
+{
+	long ret = check_issuer(ctx);
+
+	if (ret)
+		return ret;
+	fu_submit_lock(ctx);
+	ret = fu_submit_sqes(ctx, to_submit);
+	fu_submit_unlock(ctx);
+	return ret;
+}
+
+static long sqpoll_enter(struct fu_ctx *ctx, u32 to_submit, u32 flags)
+{
+	long ret = to_submit;
+
+	if (fu_sqpoll_dead(ctx))
+		return -EOWNERDEAD;
+	if (flags & IORING_ENTER_SQ_WAKEUP)
+		fu_sqpoll_wake(ctx);
+	if (flags & IORING_ENTER_SQ_WAIT)
+		fu_sqpoll_wait_room(ctx);
+	return ret;
+}
+
+long fu_io_uring_enter(u32 fd, u32 to_submit, u32 min_complete, u32 flags, const void *arg,
+                       size_t argsz)
+{
+	struct fu_ctx *ctx;
+	long ret = 0, waited;
+	int err;
+
+	fu_process_enter();
+	if (flags & ~ENTER_KNOWN)
+		return -EINVAL;
+	ctx = flags & IORING_ENTER_REGISTERED_RING ? fu_ringfd_registered(fd, &err)
+	                                           : fu_ctx_get(fd, &err);
+	if (!ctx)
+		return err;
+	if (fu_load_relaxed(&ctx->ring.ctrl->disabled)) {
+		ret = -EBADFD;
+		goto out;
+	}
+	if (ctx->ring.setup_flags & IORING_SETUP_SQPOLL)
+		ret = sqpoll_enter(ctx, to_submit, flags);
+	else if (to_submit)
+		ret = submit(ctx, to_submit);
+	if (ret < 0 || (!ctx->sqpoll && ret != to_submit))
+		goto out;
+	if (flags & IORING_ENTER_GETEVENTS) {
+		waited = get_events(ctx, fd, min_complete, flags, arg, argsz);
+		if (!ret)
+			ret = waited;
+	}
+out:
+	if (fu_load_relaxed(&ctx->ring.ctrl->polled) && !(flags & IORING_ENTER_REGISTERED_RING))
+		fu_ctx_settle(ctx, (int)fd);
+	fu_ctx_put(ctx);
+	fu_stats_touch();
+	return ret;
+}

@@ -1,0 +1,248 @@
+/*
+ * POLL_ADD (one-shot, multishot, level-triggered) and POLL_REMOVE with its updates.
+ *
+ * One-shot: asked once at once, then armed. Multishot: the poller's registration
+ * stays and each event posts a CQE with IORING_CQE_F_MORE, until one no longer fits
+ * into the CQ or the request is cancelled.
+ */
+#include "engine/poll.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <sys/epoll.h>
+
+#include "engine/entry.h"
+#include "rings/sys.h"
+
+#define ALWAYS (EPOLLERR | EPOLLHUP)
+
+struct poll {
+	u32 events; /* EPOLL* wanted */
+	u8 multi;
+	u8 level;
+};
+
+struct poll_update {
+	u64 old_user_data;
+	u64 new_user_data;
+	u32 events;
+	u32 flags;
+	bool multi, level;
+};
+
+static u32 parse_events(const struct fu_sqe *sqe)
+{
+	/* Only poll's own bits: epoll's flags are not a program's to give. */
+	return (sqe->op_flags & 0xffffU & ~(u32)(POLLNVAL)) | (sqe->op_flags & EPOLLEXCLUSIVE);
+}
+
+int fu_poll_add_prep(struct fu_req *req, const struct fu_sqe *sqe)
+{
+	struct poll *poll = fu_cmd(req, struct poll);
+	u32 flags = sqe->len;
+
+	if (sqe->buf_index || sqe->off || sqe->addr)
+		return -EINVAL;
+	if (flags & ~(u32)(IORING_POLL_ADD_MULTI | IORING_POLL_ADD_LEVEL))
+		return -EINVAL;
+	if ((flags & IORING_POLL_ADD_MULTI) && (req->flags & FU_REQ_CQE_SKIP))
+		return -EINVAL;
+	*poll = (struct poll){ .events = parse_events(sqe),
+		               .multi = !!(flags & IORING_POLL_ADD_MULTI),
+		               .level = !!(flags & IORING_POLL_ADD_LEVEL) };
+	return 0;
+}
+
+/* What the file is ready for now, or -errno. */
+static long ready_now(struct fu_req *req, u32 events)
+{
+	struct pollfd pfd = { .fd = req->fd, .events = (short)events };
+	long n = fu_sys(SYS_poll, &pfd, 1, 0);
+
+	if (n < 0)
+		return n == -EINTR ? 0 : n;
+	if (pfd.revents & POLLNVAL)
+		return -EBADF;
+	return pfd.revents;
+}
+
+/* Arms or re-arms an owned request; true: an event is already there. submit_lock held. */
+static int arm(struct fu_req *req)
+{
+	struct poll *poll = fu_cmd(req, struct poll);
+	struct fu_ctx *ctx = req->ctx;
+	u32 events = poll->events | ALWAYS;
+	int ret;
+
+	if (!poll->multi || poll->level)
+		events |= EPOLLONESHOT;
+	fu_lock(&ctx->lock);
+	fu_track(req, FU_AT_POLLER);
+	ret = fu_poller_arm(req, events);
+	if (ret)
+		fu_untrack(req);
+	fu_unlock(&ctx->lock);
+	return ret;
+}
+
+int fu_poll_add_issue(struct fu_req *req, u32 issue_flags)
+{
+	struct poll *poll = fu_cmd(req, struct poll);
+	long ret;
+
+	(void)issue_flags;
+	fu_fd_polled(req->fd, poll->multi && !poll->level);
+	if (!poll->multi) {
+		ret = ready_now(req, poll->events);
+		if (ret) {
+			fu_req_result(req, (s32)ret, 0);
+			return ret < 0 ? (int)ret : FU_DONE;
+		}
+	}
+	ret = fu_req_hold_file(req);
+	if (ret)
+		return (int)ret;
+	ret = arm(req);
+	if (ret == -EPERM) {
+		/* A file that cannot be polled is always ready. */
+		u32 mask = poll->events & (EPOLLIN | EPOLLOUT | EPOLLRDNORM | EPOLLWRNORM);
+
+		fu_req_result(req, (s32)mask, 0);
+		return FU_DONE;
+	}
+	if (ret < 0)
+		return (int)ret;
+	if (ret > 0)
+		fu_req_task_work(req, fu_poll_add_event);
+	else
+		FU_COUNT(armed, 1);
+	return FU_TAKEN;
+}
+
+void fu_poll_add_event(struct fu_req *req)
+{
+	struct poll *poll = fu_cmd(req, struct poll);
+	int ret;
+
+	for (;;) {
+		u32 mask = req->seen_events & (poll->events | ALWAYS);
+
+		if (fu_load_acquire(&req->cancelled)) {
+			fu_req_fail(req, -ECANCELED);
+			return;
+		}
+		if (mask && !poll->multi) {
+			fu_req_result(req, (s32)mask, 0);
+			fu_req_done(req);
+			return;
+		}
+		if (mask && !fu_post_more(req, (s32)mask, IORING_CQE_F_MORE)) {
+			/* No room: the last CQE goes to the backlog and ends it. */
+			fu_req_result(req, (s32)mask, 0);
+			fu_req_done(req);
+			return;
+		}
+		ret = arm(req);
+		if (!ret)
+			return;
+		if (ret < 0) {
+			fu_req_fail(req, ret);
+			return;
+		}
+	}
+}
+
+/* ---- POLL_REMOVE and updates ---- */
+
+int fu_poll_remove_prep(struct fu_req *req, const struct fu_sqe *sqe)
+{
+	struct poll_update *upd = fu_cmd(req, struct poll_update);
+	u32 flags = sqe->len;
+
+	if (sqe->buf_index || sqe->splice_fd_in)
+		return -EINVAL;
+	if (flags & ~(u32)(IORING_POLL_UPDATE_EVENTS | IORING_POLL_UPDATE_USER_DATA |
+	                   IORING_POLL_ADD_MULTI | IORING_POLL_ADD_LEVEL))
+		return -EINVAL;
+	/* MULTI and LEVEL describe new events; alone they mean nothing. */
+	if (flags == IORING_POLL_ADD_MULTI)
+		return -EINVAL;
+	*upd = (struct poll_update){ .old_user_data = sqe->addr,
+		                     .new_user_data = sqe->off,
+		                     .flags = flags,
+		                     .multi = !!(flags & IORING_POLL_ADD_MULTI),
+		                     .level = !!(flags & IORING_POLL_ADD_LEVEL) };
+	if (!(flags & IORING_POLL_UPDATE_USER_DATA) && sqe->off)
+		return -EINVAL;
+	if (flags & IORING_POLL_UPDATE_EVENTS)
+		upd->events = parse_events(sqe);
+	else if (sqe->op_flags)
+		return -EINVAL;
+	return 0;
+}
+
+/* Finds the armed POLL_ADD and takes it. submit_lock held. */
+static int take_poll(struct fu_ctx *ctx, u64 user_data, struct fu_req **found)
+{
+	int ret = -ENOENT;
+
+	*found = NULL;
+	fu_lock(&ctx->lock);
+	if (ctx->hash_size) {
+		fu_list_for_each(node, &ctx->hash[fu_track_bucket(ctx, user_data)])
+		{
+			struct fu_req *req = fu_list_entry(node, struct fu_req, hash);
+
+			if (req->opcode != IORING_OP_POLL_ADD || req->user_data != user_data ||
+			    req->where != FU_AT_POLLER)
+				continue;
+			if (fu_poller_take(req) == FU_TAKE_OK) {
+				fu_untrack(req);
+				*found = req;
+				ret = 0;
+			} else {
+				ret = -EALREADY;
+			}
+			break;
+		}
+	}
+	fu_unlock(&ctx->lock);
+	return ret;
+}
+
+int fu_poll_remove_issue(struct fu_req *req, u32 issue_flags)
+{
+	struct poll_update *upd = fu_cmd(req, struct poll_update);
+	struct fu_req *target;
+	int ret;
+
+	if (issue_flags & FU_ISSUE_WORKER)
+		fu_submit_lock(req->ctx);
+	ret = take_poll(req->ctx, upd->old_user_data, &target);
+	if (target && (upd->flags & (IORING_POLL_UPDATE_EVENTS | IORING_POLL_UPDATE_USER_DATA))) {
+		struct poll *poll = fu_cmd(target, struct poll);
+
+		if (upd->flags & IORING_POLL_UPDATE_EVENTS) {
+			poll->events = upd->events;
+			poll->multi = upd->multi;
+			poll->level = upd->level;
+		}
+		if (upd->flags & IORING_POLL_UPDATE_USER_DATA)
+			target->user_data = upd->new_user_data;
+		fu_poller_release(target);
+		ret = fu_poll_add_issue(target, 0);
+		if (ret == FU_DONE)
+			fu_req_done(target);
+		else if (ret < 0)
+			fu_req_fail(target, ret);
+		ret = 0;
+	} else if (target) {
+		fu_req_fail(target, -ECANCELED);
+	}
+	if (issue_flags & FU_ISSUE_WORKER)
+		fu_submit_unlock(req->ctx);
+	if (ret < 0)
+		fu_req_set_fail(req);
+	fu_req_result(req, ret, 0);
+	return FU_DONE;
+}

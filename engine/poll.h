@@ -1,0 +1,13 @@
+/* POLL_ADD and POLL_REMOVE. */
+#ifndef FU_POLL_H
+#define FU_POLL_H
+
+#include "engine/engine.h"
+
+int fu_poll_add_prep(struct fu_req *req, const struct fu_sqe *sqe);
+int fu_poll_add_issue(struct fu_req *req, u32 issue_flags);
+void fu_poll_add_event(struct fu_req *req);
+int fu_poll_remove_prep(struct fu_req *req, const struct fu_sqe *sqe);
+int fu_poll_remove_issue(struct fu_req *req, u32 issue_flags);
+
+#endif

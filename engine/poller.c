@@ -1,0 +1,425 @@
+/*
+ * The poller: one epoll set and one thread per process, started when the first
+ * request has to wait for a file. A request that is armed occupies a slot; the
+ * epoll data names slot and generation, so an event that was on its way when the
+ * slot changed hands is recognised as stale.
+ *
+ * A slot is ARMED (the poller owns the request) or BUSY (an event was taken, its
+ * handler owns it and will arm again or release). One-shot registrations give one
+ * event per arming. The others stay in the set, edge-triggered; an edge that comes
+ * while the slot is BUSY is kept and handed over by the next arming.
+ *
+ * The same set holds the peers of all rings (hang-up: the ring has ended) and the
+ * timer descriptors.
+ */
+#include "engine/engine.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+
+#include "engine/poller.h"
+#include "engine/registry.h"
+#include "rings/fds.h"
+#include "rings/mem.h"
+#include "rings/sys.h"
+
+#define CHUNK_SLOTS 256U
+#define MAX_CHUNKS  4096U
+#define MAX_EVENTS  64
+
+enum slot_kind { SLOT_FREE, SLOT_ARMED, SLOT_BUSY, SLOT_RING };
+
+struct slot {
+	u32 gen;
+	u8 kind;
+	bool own_fd; /* fd is a duplicate made for this slot */
+	bool added;  /* in the epoll set */
+	u32 events;  /* registered */
+	u32 pending; /* edges that came while BUSY */
+	int fd;
+	u32 next_free; /* index + 1 */
+	union {
+		struct fu_req *req;
+		struct fu_ctx *ctx;
+	};
+};
+
+/* epoll data: slot index and generation, or one of these with generation 0. */
+#define DATA(index, gen) ((u64)(gen) << 32 | (index))
+#define GEN_SPECIAL      0U
+
+static struct {
+	struct fu_lock lock; /* guards all below */
+	bool running;
+	int epfd, wakefd;
+	struct slot **chunks;
+	u32 nr_slots, free_head, used;
+	int timerfds[FU_POLLER_TIMERS];
+} poller = { .epfd = -1, .wakefd = -1 };
+
+static struct slot *slot_at(u32 index)
+{
+	return &poller.chunks[index / CHUNK_SLOTS][index % CHUNK_SLOTS];
+}
+
+/* A free slot's index, or -ENOMEM. */
+static long slot_alloc(void)
+{
+	u32 index;
+
+	if (!poller.free_head) {
+		struct slot *chunk;
+
+		if (!poller.chunks)
+			poller.chunks = fu_pages_alloc(MAX_CHUNKS * sizeof(*poller.chunks));
+		if (!poller.chunks || poller.nr_slots / CHUNK_SLOTS >= MAX_CHUNKS)
+			return -ENOMEM;
+		chunk = fu_zalloc(CHUNK_SLOTS * sizeof(*chunk));
+		if (!chunk)
+			return -ENOMEM;
+		poller.chunks[poller.nr_slots / CHUNK_SLOTS] = chunk;
+		for (u32 i = CHUNK_SLOTS; i-- > 0;) {
+			chunk[i].gen = 1;
+			chunk[i].next_free = poller.free_head;
+			poller.free_head = poller.nr_slots + i + 1;
+		}
+		poller.nr_slots += CHUNK_SLOTS;
+	}
+	index = poller.free_head - 1;
+	poller.free_head = slot_at(index)->next_free;
+	poller.used++;
+	return index;
+}
+
+static void slot_free(u32 index)
+{
+	struct slot *slot = slot_at(index);
+
+	if (slot->added)
+		fu_sys(SYS_epoll_ctl, poller.epfd, EPOLL_CTL_DEL, slot->fd, 0);
+	if (slot->own_fd)
+		fu_fd_close(slot->fd);
+	slot->added = slot->own_fd = false;
+	slot->pending = 0;
+	slot->kind = SLOT_FREE;
+	if (++slot->gen == GEN_SPECIAL)
+		slot->gen = 1;
+	slot->next_free = poller.free_head;
+	poller.free_head = index + 1;
+	poller.used--;
+}
+
+/* ---- the thread ---- */
+
+static bool take_event(const struct epoll_event *ev, struct fu_req **req, struct fu_ctx **ctx)
+{
+	u32 index = (u32)ev->data.u64, gen = (u32)(ev->data.u64 >> 32);
+	struct slot *slot;
+
+	*req = NULL;
+	*ctx = NULL;
+	fu_lock(&poller.lock);
+	if (index < poller.nr_slots) {
+		slot = slot_at(index);
+		if (slot->gen == gen && slot->kind == SLOT_ARMED) {
+			slot->kind = SLOT_BUSY;
+			*req = slot->req;
+		} else if (slot->gen == gen && slot->kind == SLOT_BUSY) {
+			slot->pending |= ev->events;
+		} else if (slot->gen == gen && slot->kind == SLOT_RING) {
+			*ctx = slot->ctx;
+		}
+	}
+	fu_unlock(&poller.lock);
+	return *req || *ctx;
+}
+
+static void special_event(u32 what)
+{
+	u64 count;
+
+	if (what == FU_POLLER_WAKE)
+		fu_sys(SYS_read, poller.wakefd, &count, sizeof(count));
+	else
+		fu_timers_expire(what);
+}
+
+static void *poller_main(void *arg)
+{
+	struct epoll_event events[MAX_EVENTS];
+
+	(void)arg;
+	for (;;) {
+		long n;
+		bool reap = false;
+
+		fu_lock(&poller.lock);
+		if (!fu_registry_live() && !poller.used) {
+			poller.running = false;
+			fu_unlock(&poller.lock);
+			return NULL;
+		}
+		fu_unlock(&poller.lock);
+		n = fu_sys(SYS_epoll_wait, poller.epfd, events, MAX_EVENTS, -1);
+		for (long i = 0; i < n; i++) {
+			struct fu_req *req;
+			struct fu_ctx *ctx;
+
+			if ((u32)(events[i].data.u64 >> 32) == GEN_SPECIAL)
+				special_event((u32)events[i].data.u64);
+			else if (take_event(&events[i], &req, &ctx) && req)
+				fu_poll_event(req, events[i].events);
+			else if (ctx)
+				reap = true;
+		}
+		if (reap)
+			fu_registry_reap();
+	}
+}
+
+static int add_special(int fd, u32 what)
+{
+	struct epoll_event ev = { .events = EPOLLIN, .data.u64 = DATA(what, GEN_SPECIAL) };
+
+	return (int)fu_sys(SYS_epoll_ctl, poller.epfd, EPOLL_CTL_ADD, fd, &ev);
+}
+
+/* lock held */
+static int open_set(void)
+{
+	long fd;
+
+	if (poller.epfd >= 0)
+		return 0;
+	fd = fu_sys(SYS_epoll_create1, EPOLL_CLOEXEC);
+	if (fd < 0)
+		return (int)fd;
+	poller.epfd = fu_fd_high((int)fd);
+	fd = fu_sys(SYS_eventfd2, 0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (fd < 0) {
+		fu_fd_close(poller.epfd);
+		poller.epfd = -1;
+		return (int)fd;
+	}
+	poller.wakefd = fu_fd_high((int)fd);
+	for (int i = 0; i < FU_POLLER_TIMERS; i++)
+		poller.timerfds[i] = -1;
+	return add_special(poller.wakefd, FU_POLLER_WAKE);
+}
+
+int fu_poller_start(void)
+{
+	int ret = 0;
+	bool started = false;
+
+	if (fu_load_acquire(&poller.running))
+		return 0;
+	fu_lock(&poller.lock);
+	if (!poller.running) {
+		ret = open_set();
+		if (!ret) {
+			poller.running = true;
+			ret = fu_thread_start(poller_main, NULL);
+			poller.running = !ret;
+			started = !ret;
+		}
+	}
+	fu_unlock(&poller.lock);
+	if (started)
+		fu_registry_each(fu_poller_watch_ring);
+	return ret;
+}
+
+void fu_poller_wake(void)
+{
+	u64 one = 1;
+
+	if (fu_load_acquire(&poller.running))
+		fu_sys(SYS_write, poller.wakefd, &one, sizeof(one));
+}
+
+/* A forked child: the set is the parent's too, so close our copy and begin anew. */
+void fu_poller_reset(void)
+{
+	if (poller.epfd >= 0) {
+		for (u32 i = 0; i < poller.nr_slots; i++) {
+			if (slot_at(i)->own_fd)
+				fu_fd_close(slot_at(i)->fd);
+		}
+		for (int i = 0; i < FU_POLLER_TIMERS; i++) {
+			if (poller.timerfds[i] >= 0)
+				fu_fd_close(poller.timerfds[i]);
+		}
+		fu_fd_close(poller.wakefd);
+		fu_fd_close(poller.epfd);
+	}
+	fu_memset(&poller, 0, sizeof(poller));
+	poller.epfd = poller.wakefd = -1;
+}
+
+int fu_poller_timerfd(u32 timer, u32 clock)
+{
+	int ret = fu_poller_start();
+	long fd;
+
+	if (ret)
+		return ret;
+	fu_lock(&poller.lock);
+	ret = poller.timerfds[timer];
+	if (ret < 0) {
+		fd = fu_sys(SYS_timerfd_create, clock, O_CLOEXEC | O_NONBLOCK);
+		ret = (int)fd;
+		if (fd >= 0) {
+			ret = poller.timerfds[timer] = fu_fd_high((int)fd);
+			add_special(ret, timer);
+		}
+	}
+	fu_unlock(&poller.lock);
+	return ret;
+}
+
+/* ---- requests ---- */
+
+/* The first arming: a slot, and a descriptor of its own for the epoll set. lock held. */
+static int attach(struct fu_req *req)
+{
+	struct slot *slot;
+	long index = slot_alloc();
+
+	if (index < 0)
+		return (int)index;
+	slot = slot_at((u32)index);
+	slot->req = req;
+	slot->fd = req->fd;
+	if (!(req->flags & FU_REQ_OWN_FD)) {
+		slot->fd = fu_fd_dup_high(req->fd);
+		slot->own_fd = slot->fd >= 0;
+	}
+	if (slot->fd < 0) {
+		int err = slot->fd;
+
+		slot_free((u32)index);
+		return err;
+	}
+	req->poll_slot = (u32)index + 1;
+	return 0;
+}
+
+int fu_poller_arm(struct fu_req *req, u32 events)
+{
+	struct epoll_event ev = { .events = events | EPOLLET };
+	struct slot *slot;
+	int ret = fu_poller_start();
+
+	if (ret)
+		return ret;
+	fu_lock(&poller.lock);
+	if (!req->poll_slot) {
+		ret = attach(req);
+		if (ret)
+			goto out;
+	}
+	slot = slot_at(req->poll_slot - 1);
+	if (fu_load_relaxed(&req->cancelled)) {
+		ret = -ECANCELED;
+		goto out;
+	}
+	if (slot->added && !(events & EPOLLONESHOT) && slot->events == events) {
+		req->seen_events = slot->pending;
+		slot->pending = 0;
+		if (req->seen_events)
+			ret = 1;
+		else
+			slot->kind = SLOT_ARMED;
+		goto out;
+	}
+	slot->events = events;
+	slot->pending = 0;
+	/* The handler may run before epoll_ctl returns; it waits for our lock. */
+	slot->kind = SLOT_ARMED;
+	ev.data.u64 = DATA(req->poll_slot - 1, slot->gen);
+	ret = (int)fu_sys(SYS_epoll_ctl, poller.epfd, slot->added ? EPOLL_CTL_MOD : EPOLL_CTL_ADD,
+	                  slot->fd, &ev);
+	if (ret) {
+		slot->kind = SLOT_BUSY;
+		if (!slot->added) {
+			slot_free(req->poll_slot - 1);
+			req->poll_slot = 0;
+		}
+	} else {
+		slot->added = true;
+	}
+out:
+	fu_unlock(&poller.lock);
+	return ret;
+}
+
+int fu_poller_take(struct fu_req *req)
+{
+	int ret = FU_TAKE_GONE;
+
+	fu_lock(&poller.lock);
+	if (req->poll_slot) {
+		struct slot *slot = slot_at(req->poll_slot - 1);
+
+		if (slot->kind == SLOT_ARMED) {
+			slot->kind = SLOT_BUSY;
+			/* An event already fetched is stale from here on: a new registration
+			 * follows. */
+			if (++slot->gen == GEN_SPECIAL)
+				slot->gen = 1;
+			slot->events = 0;
+			ret = FU_TAKE_OK;
+		} else {
+			fu_store_release(&req->cancelled, 1);
+			ret = FU_TAKE_BUSY;
+		}
+	}
+	fu_unlock(&poller.lock);
+	return ret;
+}
+
+void fu_poller_release(struct fu_req *req)
+{
+	fu_lock(&poller.lock);
+	if (req->poll_slot)
+		slot_free(req->poll_slot - 1);
+	req->poll_slot = 0;
+	fu_unlock(&poller.lock);
+}
+
+/* ---- rings ---- */
+
+void fu_poller_watch_ring(struct fu_ctx *ctx)
+{
+	struct epoll_event ev = { .events = EPOLLRDHUP | EPOLLONESHOT };
+	long index;
+
+	if (!fu_load_acquire(&poller.running))
+		return;
+	fu_lock(&poller.lock);
+	index = ctx->peer_slot || !poller.running ? -EBUSY : slot_alloc();
+	if (index >= 0) {
+		struct slot *slot = slot_at((u32)index);
+
+		slot->kind = SLOT_RING;
+		slot->ctx = ctx;
+		slot->fd = ctx->peer;
+		slot->added = true;
+		ctx->peer_slot = (u32)index + 1;
+		ev.data.u64 = DATA((u32)index, slot->gen);
+		fu_sys(SYS_epoll_ctl, poller.epfd, EPOLL_CTL_ADD, slot->fd, &ev);
+	}
+	fu_unlock(&poller.lock);
+}
+
+void fu_poller_unwatch_ring(struct fu_ctx *ctx)
+{
+	fu_lock(&poller.lock);
+	if (ctx->peer_slot)
+		slot_free(ctx->peer_slot - 1);
+	ctx->peer_slot = 0;
+	fu_unlock(&poller.lock);
+}

@@ -1,0 +1,79 @@
+/*
+ * The engine in one process: first use, and what a forked child finds. A child
+ * inherits every ring's shared mapping and a private copy of all contexts, but
+ * none of the engine's threads; it keeps the contexts and forgets whatever the
+ * parent was doing with them. fu_wipe->gen, zeroed by the kernel in each child,
+ * tells that this has not been done yet, however the child was made.
+ */
+#include "engine/engine.h"
+
+#include "engine/entry.h"
+#include "engine/registry.h"
+#include "rings/mem.h"
+#include "rings/sys.h"
+
+static struct fu_lock init_lock;
+static bool initialised; /* in this process or an ancestor */
+
+static void become_this_process(void)
+{
+	u32 pid = (u32)fu_sys(SYS_getpid);
+
+	if (initialised) {
+		fu_mem_reset();
+		fu_memset(&fu_counters, 0, sizeof(fu_counters));
+		fu_pool_reset();
+		fu_timers_reset();
+		fu_poller_reset();
+		fu_registry_adopt(pid);
+	} else {
+		fu_wipe_init();
+		initialised = true;
+	}
+	fu_store_release(&fu_wipe->gen, pid);
+}
+
+void fu_process_enter(void)
+{
+	if (fu_likely(initialised && fu_load_acquire(&fu_wipe->gen)))
+		return;
+	/* In a fresh child the lock may bear the mark of a thread that does not exist here. */
+	if (initialised)
+		init_lock.word = 0;
+	fu_lock(&init_lock);
+	if (!initialised || !fu_load_acquire(&fu_wipe->gen))
+		become_this_process();
+	fu_unlock(&init_lock);
+}
+
+void fu_fork_prepare(void)
+{
+	if (!initialised)
+		return;
+	fu_registry_fork_prepare();
+	fu_mem_fork_prepare();
+}
+
+void fu_fork_parent(void)
+{
+	if (!initialised)
+		return;
+	fu_mem_fork_done();
+	fu_registry_fork_done();
+}
+
+void fu_fork_child(void)
+{
+	if (!initialised)
+		return;
+	fu_fork_parent();
+	fu_wipe->gen = 0;
+	fu_self.critical = 0;
+	/* Descriptors and mappings are the child's at once; threads start when needed. */
+	fu_process_enter();
+}
+
+bool fu_thread_is_engine(void)
+{
+	return fu_self.engine;
+}

@@ -1,0 +1,523 @@
+/*
+ * The end of a request's life, and its memory. Completions under submit_lock are
+ * collected in ctx->done; fu_submit_unlock posts them with one tail store, then
+ * looks at what each one sets free: the next request of its link, its file and
+ * buffers, requests that a drain held back. What follows from a completion (task
+ * work) runs after the CQEs of its batch are posted, which is also the order in
+ * which the kernel lets a program see them.
+ */
+#include "engine/engine.h"
+
+#include <errno.h>
+
+#include "engine/stats.h"
+#include "rings/fds.h"
+#include "rings/mem.h"
+#include "rings/sys.h"
+
+#define CHUNK_REQS 16
+
+struct fu_chunk {
+	struct fu_chunk *next;
+	struct fu_req reqs[CHUNK_REQS];
+};
+
+/* ---- memory: submit_lock held ---- */
+
+static void cache_push(struct fu_ctx *ctx, struct fu_req *req)
+{
+	req->next = ctx->cache;
+	ctx->cache = req;
+}
+
+static bool cache_refill(struct fu_ctx *ctx)
+{
+	struct fu_chunk *chunk;
+
+	ctx->cache = __atomic_exchange_n(&ctx->freed, NULL, __ATOMIC_ACQUIRE);
+	if (ctx->cache)
+		return true;
+	chunk = fu_alloc(sizeof(*chunk));
+	if (!chunk)
+		return false;
+	chunk->next = ctx->chunks;
+	ctx->chunks = chunk;
+	for (int i = CHUNK_REQS; i-- > 0;)
+		cache_push(ctx, &chunk->reqs[i]);
+	return true;
+}
+
+struct fu_req *fu_req_alloc(struct fu_ctx *ctx)
+{
+	struct fu_req *req;
+
+	if (!ctx->cache && !cache_refill(ctx))
+		return NULL;
+	req = ctx->cache;
+	ctx->cache = req->next;
+	__builtin_memset(req, 0, offsetof(struct fu_req, cmd));
+	req->ctx = ctx;
+	fu_list_init(&req->hash);
+	fu_list_init(&req->queue);
+	__atomic_fetch_add(&ctx->active, 1, __ATOMIC_RELAXED);
+	return req;
+}
+
+void fu_req_free_all(struct fu_ctx *ctx)
+{
+	struct fu_chunk *chunk = ctx->chunks;
+
+	while (chunk) {
+		struct fu_chunk *next = chunk->next;
+
+		fu_free(chunk, sizeof(*chunk));
+		chunk = next;
+	}
+	ctx->chunks = NULL;
+	ctx->cache = ctx->freed = NULL;
+}
+
+static void freed_push(struct fu_ctx *ctx, struct fu_req *req)
+{
+	struct fu_req *head = fu_load_relaxed(&ctx->freed);
+
+	do {
+		req->next = head;
+	} while (!__atomic_compare_exchange_n(&ctx->freed, &head, req, true, __ATOMIC_RELEASE,
+	                                      __ATOMIC_RELAXED));
+}
+
+/* ---- tracking: ctx->lock held ---- */
+
+u32 fu_track_bucket(const struct fu_ctx *ctx, u64 user_data)
+{
+	return (u32)(user_data * 0x9E3779B97F4A7C15ULL >> 40) & (ctx->hash_size - 1);
+}
+
+static struct fu_list *bucket_of(struct fu_ctx *ctx, u64 user_data)
+{
+	return &ctx->hash[fu_track_bucket(ctx, user_data)];
+}
+
+static void hash_resize(struct fu_ctx *ctx, u32 size)
+{
+	struct fu_list *old = ctx->hash;
+	u32 old_size = ctx->hash_size;
+	struct fu_list *table = fu_alloc(size * sizeof(*table));
+
+	if (!table)
+		return;
+	for (u32 i = 0; i < size; i++)
+		fu_list_init(&table[i]);
+	ctx->hash = table;
+	ctx->hash_size = size;
+	for (u32 i = 0; i < old_size; i++) {
+		struct fu_list *node;
+
+		while ((node = fu_list_pop(&old[i]))) {
+			struct fu_req *req = fu_list_entry(node, struct fu_req, hash);
+
+			fu_list_add_tail(bucket_of(ctx, req->user_data), node);
+		}
+	}
+	fu_free(old, old_size * sizeof(*old));
+}
+
+void fu_track(struct fu_req *req, enum fu_where where)
+{
+	struct fu_ctx *ctx = req->ctx;
+
+	req->where = (u8)where;
+	if (!(req->flags & FU_REQ_HOLDS_CTX)) {
+		req->flags |= FU_REQ_HOLDS_CTX;
+		fu_ctx_hold(ctx);
+	}
+	if (!fu_list_empty(&req->hash))
+		return;
+	if (ctx->hash_count >= 2 * ctx->hash_size)
+		hash_resize(ctx, ctx->hash_size ? 4 * ctx->hash_size : 16);
+	if (!ctx->hash_size)
+		return;
+	fu_list_add_tail(bucket_of(ctx, req->user_data), &req->hash);
+	ctx->hash_count++;
+}
+
+void fu_untrack(struct fu_req *req)
+{
+	req->where = FU_AT_NONE;
+	if (fu_list_empty(&req->hash))
+		return;
+	fu_list_del(&req->hash);
+	req->ctx->hash_count--;
+}
+
+/* ---- posting ---- */
+
+static void post_locked(struct fu_req *req)
+{
+	struct fu_ring *ring = &req->ctx->ring;
+
+	FU_COUNT(cqes, 1);
+	if (!fu_cq_post(ring, req->user_data, req->res, req->cflags,
+	                req->flags & FU_REQ_BIG_CQE ? req->big : NULL))
+		FU_COUNT(overflowed, 1);
+}
+
+static void eventfd_signal(struct fu_ctx *ctx)
+{
+	u64 one = 1;
+	int fd = fu_load_relaxed(&ctx->evfd);
+
+	if (fd < 0 || (fu_load_relaxed(ctx->ring.cq_flags) & IORING_CQ_EVENTFD_DISABLED))
+		return;
+	if (fu_load_relaxed(&ctx->evfd_async) && !fu_self.in_worker)
+		return;
+	fu_sys(SYS_write, fd, &one, sizeof(one));
+}
+
+void fu_wake_waiters(struct fu_ctx *ctx)
+{
+	struct fu_ctrl *ctrl = ctx->ring.ctrl;
+
+	/* Pairs with the waiter's increment before it reads the tail. */
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	if (!fu_load_relaxed(&ctrl->waiters))
+		return;
+	__atomic_fetch_add(&ctrl->wake_seq, 1, __ATOMIC_SEQ_CST);
+	fu_futex_wake(&ctrl->wake_seq, INT32_MAX);
+}
+
+void fu_cq_notify(struct fu_ctx *ctx)
+{
+	struct fu_ctrl *ctrl = ctx->ring.ctrl;
+
+	fu_wake_waiters(ctx);
+	if (fu_unlikely(fu_load_relaxed(&ctx->nr_counted)))
+		fu_timeouts_counted(ctx);
+	eventfd_signal(ctx);
+	if (!fu_load_relaxed(&ctrl->raised) || (fu_load_relaxed(&ctrl->polled) & FU_POLLED_EDGE))
+		fu_ringfd_raise(ctrl, ctx->peer, true);
+}
+
+void fu_post_aux(struct fu_ctx *ctx, u64 user_data, s32 res, u32 cflags)
+{
+	struct fu_ctrl *ctrl = ctx->ring.ctrl;
+
+	FU_COUNT(cqes, 1);
+	fu_lock(&ctrl->cq_lock);
+	if (!fu_cq_post(&ctx->ring, user_data, res, cflags, NULL))
+		FU_COUNT(overflowed, 1);
+	fu_cq_commit(&ctx->ring);
+	fu_unlock(&ctrl->cq_lock);
+	fu_cq_notify(ctx);
+}
+
+/* ---- what a completed request sets free ---- */
+
+static bool post_batch(struct fu_ctx *ctx);
+
+static void batch_add(struct fu_batch *batch, struct fu_req *req)
+{
+	req->next = NULL;
+	if (!batch->head)
+		batch->tail = &batch->head;
+	*batch->tail = req;
+	batch->tail = &req->next;
+}
+
+/* The rest of a broken link completes too, in order. */
+static void fail_links(struct fu_req *req)
+{
+	bool silent = req->flags & FU_REQ_SKIP_LINK_CQES;
+	struct fu_req *link = req->link;
+
+	req->link = NULL;
+	while (link) {
+		struct fu_req *next = link->link;
+
+		link->link = NULL;
+		if (!(link->flags & FU_REQ_FAIL))
+			fu_req_result(link, -ECANCELED, 0);
+		if (silent)
+			link->flags |= FU_REQ_CQE_SKIP;
+		else
+			link->flags &= ~FU_REQ_CQE_SKIP;
+		/* The chain is already apart: nothing follows from this one. */
+		link->flags &= ~(FU_REQ_LINK_FLAGS | FU_REQ_ARM_LTIMEOUT | FU_REQ_LTIMEOUT);
+		fu_req_done(link);
+		link = next;
+	}
+}
+
+static void release_link(struct fu_req *req)
+{
+	struct fu_req *next;
+
+	if (req->flags & (FU_REQ_ARM_LTIMEOUT | FU_REQ_LTIMEOUT))
+		fu_ltimeout_disarm(req);
+	if ((req->flags & FU_REQ_FAIL) && !(req->flags & FU_REQ_HARDLINK))
+		fail_links(req);
+	next = req->link;
+	req->link = NULL;
+	if (next)
+		fu_req_task_work(next, fu_req_tw_issue);
+}
+
+/* Gives back everything the request holds. ctx->lock not held. */
+static void release_resources(struct fu_req *req)
+{
+	struct fu_ctx *ctx = req->ctx;
+	u64 tag;
+
+	if (!fu_list_empty(&req->hash)) {
+		fu_lock(&ctx->lock);
+		fu_untrack(req);
+		fu_unlock(&ctx->lock);
+	}
+	if (req->poll_slot)
+		fu_poller_release(req);
+	if (req->flags & FU_REQ_CLEANUP)
+		req->op->cleanup(req);
+	if (req->async)
+		fu_free(req->async, req->async_bytes);
+	if (req->flags & FU_REQ_OWN_FD)
+		fu_fd_close(req->fd);
+	if (req->node && (tag = fu_file_node_put(req->node)))
+		fu_post_aux(ctx, tag, 0, 0);
+	if (req->buf_node && (tag = fu_buf_node_put(req->buf_node)))
+		fu_post_aux(ctx, tag, 0, 0);
+}
+
+#define SLOW_FLAGS                                                                  \
+	(FU_REQ_CLEANUP | FU_REQ_OWN_FD | FU_REQ_LINK_FLAGS | FU_REQ_ARM_LTIMEOUT | \
+	 FU_REQ_LTIMEOUT | FU_REQ_HOLDS_CTX)
+
+/* The request is gone after this; submit_lock held. */
+static void finish(struct fu_req *req)
+{
+	struct fu_ctx *ctx = req->ctx;
+	bool holds_ctx = req->flags & FU_REQ_HOLDS_CTX;
+
+	if (fu_unlikely((req->flags & SLOW_FLAGS) || req->node || req->buf_node || req->async ||
+	                req->poll_slot)) {
+		if (req->flags & (FU_REQ_LINK_FLAGS | FU_REQ_ARM_LTIMEOUT | FU_REQ_LTIMEOUT))
+			release_link(req);
+		release_resources(req);
+	}
+	cache_push(ctx, req);
+	__atomic_fetch_sub(&ctx->active, 1, __ATOMIC_RELAXED);
+	if (holds_ctx)
+		fu_ctx_put(ctx);
+}
+
+/* ---- completion ---- */
+
+void fu_req_done(struct fu_req *req)
+{
+	batch_add(&req->ctx->done, req);
+}
+
+void fu_req_fail(struct fu_req *req, s32 res)
+{
+	fu_req_set_fail(req);
+	fu_req_result(req, res, 0);
+	if (req->op && req->op->fail)
+		req->op->fail(req);
+	fu_req_done(req);
+}
+
+void fu_req_done_async(struct fu_req *req)
+{
+	struct fu_ctx *ctx = req->ctx;
+	struct fu_ctrl *ctrl = ctx->ring.ctrl;
+
+	if (ctx->deferred || ctx->iopoll) {
+		fu_req_task_work(req, fu_req_done);
+		return;
+	}
+	if ((req->flags & (FU_REQ_LINK_FLAGS | FU_REQ_ARM_LTIMEOUT | FU_REQ_LTIMEOUT)) ||
+	    fu_load_relaxed(&ctx->drain_active)) {
+		fu_submit_lock(ctx);
+		fu_req_done(req);
+		fu_submit_unlock(ctx);
+		return;
+	}
+	/* Nothing follows from this one: it need not wait for a submission in progress. */
+	if (!(req->flags & FU_REQ_CQE_SKIP)) {
+		fu_lock(&ctrl->cq_lock);
+		post_locked(req);
+		fu_cq_commit(&ctx->ring);
+		fu_unlock(&ctrl->cq_lock);
+		fu_cq_notify(ctx);
+	}
+	release_resources(req);
+	bool holds_ctx = req->flags & FU_REQ_HOLDS_CTX;
+
+	freed_push(ctx, req);
+	__atomic_fetch_sub(&ctx->active, 1, __ATOMIC_RELEASE);
+	/* A drain that began meanwhile counted this request as active. */
+	if (fu_unlikely(__atomic_load_n(&ctx->drain_active, __ATOMIC_SEQ_CST))) {
+		fu_submit_lock(ctx);
+		fu_submit_unlock(ctx);
+	}
+	if (holds_ctx)
+		fu_ctx_put(ctx);
+}
+
+void fu_req_fail_async(struct fu_req *req, s32 res)
+{
+	fu_req_set_fail(req);
+	fu_req_result(req, res, 0);
+	if (req->op->fail)
+		req->op->fail(req);
+	fu_req_done_async(req);
+}
+
+bool fu_post_more(struct fu_req *req, s32 res, u32 cflags)
+{
+	struct fu_ctx *ctx = req->ctx;
+	struct fu_ctrl *ctrl = ctx->ring.ctrl;
+	bool posted;
+
+	/* What completed before in this submission comes first. */
+	if (ctx->done.head && fu_lock_is_mine(&ctrl->submit_lock))
+		post_batch(ctx);
+	fu_lock(&ctrl->cq_lock);
+	posted = fu_cq_post_noflow(&ctx->ring, req->user_data, res, cflags);
+	fu_cq_commit(&ctx->ring);
+	fu_unlock(&ctrl->cq_lock);
+	if (!posted)
+		return false;
+	FU_COUNT(cqes, 1);
+	fu_cq_notify(ctx);
+	return true;
+}
+
+/* ---- task work ---- */
+
+static void deferred_notify(struct fu_ctx *ctx)
+{
+	struct fu_ctrl *ctrl = ctx->ring.ctrl;
+
+	if (ctx->ring.setup_flags & IORING_SETUP_TASKRUN_FLAG)
+		fu_sq_flags_set(&ctx->ring, IORING_SQ_TASKRUN);
+	fu_wake_waiters(ctx);
+	if (ctx->iopoll)
+		return;
+	eventfd_signal(ctx);
+	if (fu_load_relaxed(&ctrl->polled))
+		fu_ringfd_raise(ctrl, ctx->peer, true);
+}
+
+void fu_req_task_work(struct fu_req *req, void (*fn)(struct fu_req *req))
+{
+	struct fu_ctx *ctx = req->ctx;
+
+	req->tw = fn;
+	if (ctx->deferred || (ctx->iopoll && fn == fu_req_done)) {
+		struct fu_req *head = fu_load_relaxed(&ctx->tw);
+
+		/* The list keeps the ring alive until its notification is done. */
+		fu_ctx_hold(ctx);
+		do {
+			req->next = head;
+		} while (!__atomic_compare_exchange_n(&ctx->tw, &head, req, true, __ATOMIC_RELEASE,
+		                                      __ATOMIC_RELAXED));
+		if (!head || fu_load_relaxed(&ctx->ring.ctrl->waiters))
+			deferred_notify(ctx);
+		fu_ctx_put(ctx);
+	} else if (fu_lock_is_mine(&ctx->ring.ctrl->submit_lock)) {
+		batch_add(&ctx->work, req);
+	} else {
+		fu_submit_lock(ctx);
+		fn(req);
+		fu_submit_unlock(ctx);
+	}
+}
+
+void fu_run_deferred(struct fu_ctx *ctx)
+{
+	struct fu_req *list = __atomic_exchange_n(&ctx->tw, NULL, __ATOMIC_ACQUIRE);
+	struct fu_req *fifo = NULL;
+
+	if (ctx->ring.setup_flags & IORING_SETUP_TASKRUN_FLAG)
+		fu_sq_flags_clear(&ctx->ring, IORING_SQ_TASKRUN);
+	while (list) {
+		struct fu_req *next = list->next;
+
+		list->next = fifo;
+		fifo = list;
+		list = next;
+	}
+	while (fifo) {
+		struct fu_req *next = fifo->next;
+
+		fifo->tw(fifo);
+		fifo = next;
+	}
+}
+
+/* ---- the submission lock ---- */
+
+void fu_submit_lock(struct fu_ctx *ctx)
+{
+	fu_lock(&ctx->ring.ctrl->submit_lock);
+}
+
+/* Posts the batch. Returns whether the program can see new CQEs. */
+static bool post_batch(struct fu_ctx *ctx)
+{
+	struct fu_ctrl *ctrl = ctx->ring.ctrl;
+	struct fu_req *req = ctx->done.head;
+	bool posted;
+
+	ctx->done.head = NULL;
+	fu_lock(&ctrl->cq_lock);
+	for (struct fu_req *r = req; r; r = r->next) {
+		if (!(r->flags & FU_REQ_CQE_SKIP))
+			post_locked(r);
+	}
+	posted = fu_cq_commit(&ctx->ring);
+	fu_unlock(&ctrl->cq_lock);
+	while (req) {
+		struct fu_req *next = req->next;
+
+		finish(req);
+		req = next;
+	}
+	return posted;
+}
+
+static void run_work(struct fu_ctx *ctx)
+{
+	struct fu_req *req = ctx->work.head;
+
+	ctx->work.head = NULL;
+	while (req) {
+		struct fu_req *next = req->next;
+
+		req->tw(req);
+		req = next;
+	}
+}
+
+void fu_submit_unlock(struct fu_ctx *ctx)
+{
+	bool posted = false;
+
+	fu_ctx_hold(ctx);
+	for (;;) {
+		if (ctx->done.head)
+			posted |= post_batch(ctx);
+		else if (ctx->work.head)
+			run_work(ctx);
+		else if (ctx->drain_active)
+			fu_drain_run(ctx);
+		if (!ctx->done.head && !ctx->work.head)
+			break;
+	}
+	fu_unlock(&ctx->ring.ctrl->submit_lock);
+	if (posted)
+		fu_cq_notify(ctx);
+	fu_ctx_put(ctx);
+}

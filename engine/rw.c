@@ -1,0 +1,314 @@
+/*
+ * READ, WRITE and their vectored and fixed-buffer forms.
+ *
+ * The first attempt is one preadv2 or pwritev2 with RWF_NOWAIT on the submitter's
+ * thread. Where that says "would block", a file that can be polled is armed and a
+ * regular one goes to a worker; where the flag itself is refused (overlayfs, tmpfs,
+ * ttys, old kernels) the file's kind decides. A regular file that yields a part at
+ * once, because only some of its pages were there, gives the rest from a worker, as
+ * in the kernel; any other short result is final.
+ */
+#include "engine/rw.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/uio.h>
+
+#include "engine/fileinfo.h"
+#include "engine/thread.h"
+#include "rings/mem.h"
+#include "rings/sys.h"
+#include "rings/user.h"
+
+#ifndef RWF_NOWAIT
+#define RWF_NOWAIT 8
+#endif
+
+#define MAX_SEGMENTS 1024U
+
+struct rw {
+	u64 addr;
+	u64 pos;
+	u32 len; /* bytes, or segments */
+	s32 rw_flags;
+	u32 nr; /* segments left in `iov` */
+	u8 write;
+	u8 vectored;
+	u8 fixed;
+	u8 no_nowait;      /* RWF_NOWAIT was refused and the file is not regular */
+	u64 total;         /* bytes asked for, once the segments are known */
+	s64 done;          /* bytes transferred by earlier attempts */
+	struct iovec *iov; /* stable segments: `one` or in req->async */
+	struct iovec one;
+};
+
+/* ---- preparation ---- */
+
+static int prep(struct fu_req *req, const struct fu_sqe *sqe, bool write, bool vectored)
+{
+	struct rw *rw = fu_cmd(req, struct rw);
+
+	__builtin_memset(rw, 0, sizeof(*rw));
+	rw->addr = sqe->addr;
+	rw->pos = sqe->off;
+	rw->len = sqe->len;
+	rw->rw_flags = (s32)sqe->op_flags;
+	rw->write = write;
+	rw->vectored = vectored;
+	if (fu_unlikely(sqe->ioprio)) {
+		int ret = fu_ioprio_check(sqe->ioprio);
+
+		if (ret)
+			return ret;
+	}
+	/* No file here carries integrity metadata. */
+	if (fu_unlikely(sqe->attr_type_mask))
+		return -EINVAL;
+	if (rw->rw_flags & RWF_NOWAIT)
+		req->flags |= FU_REQ_NOWAIT;
+	req->buf_index = sqe->buf_index;
+	if (!vectored) {
+		rw->one = (struct iovec){ fu_ptr(sqe->addr), sqe->len };
+		rw->iov = &rw->one;
+		rw->nr = 1;
+		rw->total = sqe->len;
+	}
+	return 0;
+}
+
+int fu_read_prep(struct fu_req *req, const struct fu_sqe *sqe)
+{
+	return prep(req, sqe, false, false);
+}
+
+int fu_write_prep(struct fu_req *req, const struct fu_sqe *sqe)
+{
+	return prep(req, sqe, true, false);
+}
+
+int fu_readv_prep(struct fu_req *req, const struct fu_sqe *sqe)
+{
+	return prep(req, sqe, false, true);
+}
+
+int fu_writev_prep(struct fu_req *req, const struct fu_sqe *sqe)
+{
+	return prep(req, sqe, true, true);
+}
+
+int fu_read_fixed_prep(struct fu_req *req, const struct fu_sqe *sqe)
+{
+	int ret = prep(req, sqe, false, false);
+
+	fu_cmd(req, struct rw)->fixed = 1;
+	return ret;
+}
+
+int fu_write_fixed_prep(struct fu_req *req, const struct fu_sqe *sqe)
+{
+	int ret = prep(req, sqe, true, false);
+
+	fu_cmd(req, struct rw)->fixed = 1;
+	return ret;
+}
+
+/* Copies the segments out of the program's memory. */
+int fu_rwv_stable(struct fu_req *req)
+{
+	struct rw *rw = fu_cmd(req, struct rw);
+
+	if (rw->iov)
+		return 0;
+	if (rw->len > MAX_SEGMENTS)
+		return -EINVAL;
+	if (rw->len > 1) {
+		req->async_bytes = rw->len * sizeof(struct iovec);
+		req->async = fu_alloc(req->async_bytes);
+		if (!req->async)
+			return -ENOMEM;
+		rw->iov = req->async;
+	} else {
+		rw->iov = &rw->one;
+	}
+	if (fu_copy_from_user(rw->iov, fu_ptr(rw->addr), rw->len * sizeof(struct iovec)))
+		return -EFAULT;
+	rw->nr = rw->len;
+	rw->total = 0;
+	for (u32 i = 0; i < rw->nr; i++) {
+		if ((s64)rw->iov[i].iov_len < 0)
+			return -EINVAL;
+		rw->total += rw->iov[i].iov_len;
+	}
+	return 0;
+}
+
+/* The registered buffer has to contain the whole range. */
+static int import_fixed(struct fu_req *req, struct rw *rw)
+{
+	struct fu_buf_node *node = req->buf_node;
+
+	if (node)
+		return 0;
+	node = fu_table_get(&req->ctx->bufs, req->buf_index);
+	if (!node || !node->len || rw->addr < node->addr || rw->addr + rw->len < rw->addr ||
+	    rw->addr + rw->len > node->addr + node->len)
+		return -EFAULT;
+	fu_buf_node_hold(node);
+	req->buf_node = node;
+	return 0;
+}
+
+/* ---- issuing ---- */
+
+static long transfer(struct fu_req *req, struct rw *rw, int flags, bool block)
+{
+	long nr = rw->write ? SYS_pwritev2 : SYS_preadv2;
+	/* The program's own segments serve as long as the attempt is made before enter returns. */
+	const struct iovec *iov = rw->iov ? rw->iov : fu_ptr(rw->addr);
+	u32 segs = rw->iov ? rw->nr : rw->len;
+	u64 pos = rw->pos;
+	long ret;
+
+	for (;;) {
+		if (block)
+			ret = fu_sys_block(&req->cancelled, nr, req->fd, (long)iov, segs, (long)pos,
+			                   0, flags);
+		else
+			ret = fu_sys(nr, req->fd, iov, segs, pos, 0, flags);
+		/* A file without positions takes any offset for none. */
+		if (ret == -ESPIPE && pos != ~0ULL) {
+			rw->pos = pos = ~0ULL;
+			continue;
+		}
+		if (ret == -ENOSYS && (nr == SYS_preadv2 || nr == SYS_pwritev2)) {
+			/* Before Linux 4.6: no flags, and no way to ask for no blocking. */
+			if (flags)
+				return -EOPNOTSUPP;
+			nr = pos == ~0ULL ? (rw->write ? SYS_writev : SYS_readv)
+			                  : (rw->write ? SYS_pwritev : SYS_preadv);
+			continue;
+		}
+		return ret;
+	}
+}
+
+/* Steps over the first `n` bytes of what is left. */
+static void advance(struct rw *rw, u64 n)
+{
+	rw->done += (s64)n;
+	if (rw->pos != ~0ULL)
+		rw->pos += n;
+	while (rw->nr && n >= rw->iov->iov_len) {
+		n -= rw->iov->iov_len;
+		rw->iov++;
+		rw->nr--;
+	}
+	if (n) {
+		rw->iov->iov_base = (char *)rw->iov->iov_base + n;
+		rw->iov->iov_len -= n;
+	}
+}
+
+static int finish(struct fu_req *req, struct rw *rw, long ret)
+{
+	if (rw->done)
+		ret = ret < 0 ? (long)rw->done : ret + (long)rw->done;
+	if (ret < 0)
+		return (int)ret;
+	/* A short transfer breaks a link. */
+	if ((req->flags & FU_REQ_LINK_FLAGS) && (u64)ret != rw->total)
+		fu_req_set_fail(req);
+	fu_req_result(req, (s32)ret, 0);
+	return FU_DONE;
+}
+
+/* -EOPNOTSUPP of a write is "would block" if the file does know RWF_NOWAIT for reads. */
+static long refused_nowait(struct fu_req *req, struct rw *rw, u8 info)
+{
+	u8 lesson = rw->write ? FU_FILE_NO_NOWAIT_W : FU_FILE_NO_NOWAIT_R;
+
+	if (req->flags & FU_REQ_NOWAIT) {
+		struct iovec none = { NULL, 0 };
+
+		if (rw->write &&
+		    fu_sys(SYS_preadv2, req->fd, &none, 1, 0, 0, RWF_NOWAIT) != -EOPNOTSUPP)
+			return -EAGAIN;
+		return -EOPNOTSUPP;
+	}
+	if (info & FU_FILE_REG) {
+		fu_file_learn(req, lesson);
+		req->flags |= FU_REQ_NO_ARM;
+	} else {
+		rw->no_nowait = 1;
+	}
+	return -EAGAIN;
+}
+
+static int attempt(struct fu_req *req, struct rw *rw, u32 issue_flags)
+{
+	u8 info = fu_file_info(req);
+	u8 refused = rw->write ? FU_FILE_NO_NOWAIT_W : FU_FILE_NO_NOWAIT_R;
+	long ret;
+
+	if (!(req->flags & FU_REQ_NOWAIT)) {
+		if (info & (FU_FILE_DIRECT | refused)) {
+			req->flags |= FU_REQ_NO_ARM;
+			return -EAGAIN;
+		}
+		/* Ready, but the read may still block if somebody else was quicker: a worker can
+		 * wait. */
+		if (rw->no_nowait) {
+			if (issue_flags & (FU_ISSUE_RETRY | FU_ISSUE_WORKER))
+				req->flags |= FU_REQ_NO_ARM;
+			return -EAGAIN;
+		}
+	}
+	for (;;) {
+		ret = transfer(req, rw, rw->rw_flags | RWF_NOWAIT, false);
+		if (ret == -EOPNOTSUPP)
+			ret = refused_nowait(req, rw, info);
+		if (ret == -EAGAIN) {
+			if (info & FU_FILE_REG)
+				req->flags |= FU_REQ_NO_ARM;
+			/* What cannot wait is over with what it has. */
+			if (rw->done && (req->flags & FU_REQ_NOWAIT))
+				return finish(req, rw, 0);
+			return -EAGAIN;
+		}
+		if (ret <= 0 || !(info & FU_FILE_REG))
+			return finish(req, rw, ret);
+		if (!rw->iov) {
+			int err = fu_rwv_stable(req);
+
+			if (err)
+				return finish(req, rw, ret);
+			req->flags |= FU_REQ_STABLE;
+		}
+		if ((u64)ret + (u64)rw->done >= rw->total)
+			return finish(req, rw, ret);
+		advance(rw, (u64)ret);
+	}
+}
+
+int fu_rw_issue(struct fu_req *req, u32 issue_flags)
+{
+	struct rw *rw = fu_cmd(req, struct rw);
+
+	if (rw->fixed) {
+		int ret = import_fixed(req, rw);
+
+		if (ret)
+			return ret;
+	}
+	if (req->ctx->iopoll) {
+		long fl = fu_sys(SYS_fcntl, req->fd, F_GETFL);
+
+		if (fl < 0)
+			return -EBADF;
+		if (!(fl & O_DIRECT))
+			return -EOPNOTSUPP;
+	}
+	if (issue_flags & FU_ISSUE_NONBLOCK)
+		return attempt(req, rw, issue_flags);
+	return finish(req, rw, transfer(req, rw, rw->rw_flags, issue_flags & FU_ISSUE_WORKER));
+}

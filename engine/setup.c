@@ -1,0 +1,132 @@
+/*
+ * io_uring_setup: checks, memory, descriptor, SQPOLL thread. The kernel's order of
+ * checks decides which errno wins when several things are wrong.
+ */
+#include "engine/engine.h"
+
+#include <errno.h>
+
+#include "engine/entry.h"
+#include "engine/stats.h"
+#include "rings/fds.h"
+#include "rings/mem.h"
+#include "rings/sys.h"
+#include "rings/user.h"
+
+#define FEATURES                                                                        \
+	(IORING_FEAT_SINGLE_MMAP | IORING_FEAT_NODROP | IORING_FEAT_SUBMIT_STABLE |     \
+	 IORING_FEAT_RW_CUR_POS | IORING_FEAT_CUR_PERSONALITY | IORING_FEAT_FAST_POLL | \
+	 IORING_FEAT_POLL_32BITS | IORING_FEAT_SQPOLL_NONFIXED | IORING_FEAT_EXT_ARG |  \
+	 IORING_FEAT_NATIVE_WORKERS | IORING_FEAT_RSRC_TAGS | IORING_FEAT_CQE_SKIP |    \
+	 IORING_FEAT_LINKED_FILE | IORING_FEAT_MIN_TIMEOUT | IORING_FEAT_NO_IOWAIT)
+
+/* wq_fd of ATTACH_WQ has to be a ring; what is shared is ours to choose, and pools are shared
+ * anyway. */
+static int check_attach(const struct fu_params *p)
+{
+	struct fu_ctx *other;
+	int err;
+
+	if (!(p->flags & IORING_SETUP_ATTACH_WQ))
+		return 0;
+	other = fu_ctx_get(p->wq_fd, &err);
+	if (!other)
+		return err == -EBADF ? -ENXIO : -EINVAL;
+	if ((p->flags & IORING_SETUP_SQPOLL) && !(other->ring.setup_flags & IORING_SETUP_SQPOLL))
+		err = -EINVAL;
+	else
+		err = 0;
+	fu_ctx_put(other);
+	return err;
+}
+
+static int check_params(u32 entries, struct fu_params *p)
+{
+	int ret;
+
+	if (p->resv[0] || p->resv[1] || p->resv[2])
+		return -EINVAL;
+	ret = fu_ring_layout(entries, p);
+	if (ret)
+		return ret;
+	if ((p->flags & IORING_SETUP_SQ_AFF) && !(p->flags & IORING_SETUP_SQPOLL))
+		return -EINVAL;
+	return check_attach(p);
+}
+
+static int start(struct fu_ctx *ctx, const struct fu_params *p)
+{
+	struct fu_ctrl *ctrl = ctx->ring.ctrl;
+
+	ctrl->creator = fu_load_relaxed(&fu_wipe->gen);
+	ctx->deferred = p->flags & IORING_SETUP_DEFER_TASKRUN;
+	ctx->iopoll = p->flags & IORING_SETUP_IOPOLL;
+	ctx->sqpoll = p->flags & IORING_SETUP_SQPOLL;
+	if ((p->flags & IORING_SETUP_SINGLE_ISSUER) && !(p->flags & IORING_SETUP_R_DISABLED))
+		ctrl->submitter = fu_tid();
+	if (!ctx->sqpoll)
+		return 0;
+	return fu_sqpoll_start(ctx, p);
+}
+
+static void undo(struct fu_ctx *ctx, int fd)
+{
+	if (ctx->sq)
+		fu_sqpoll_stop(ctx);
+	if (fd >= 0)
+		fu_sys(SYS_close, fd);
+	fu_ctx_discard(ctx);
+}
+
+long fu_io_uring_setup(u32 entries, void *params)
+{
+	struct fu_params p;
+	struct fu_ctx *ctx;
+	int fd = -1, ret;
+
+	fu_process_enter();
+	if (fu_copy_from_user(&p, params, sizeof(p)))
+		return -EFAULT;
+	ret = check_params(entries, &p);
+	if (ret)
+		return ret;
+	ctx = fu_ctx_alloc();
+	if (!ctx)
+		return -ENOMEM;
+	p.features = FEATURES;
+	ret = fu_ring_create(&ctx->ring, &p);
+	if (!ret)
+		ret = fu_ringfd_create(&fd, &ctx->peer, &ctx->ino);
+	if (!ret) {
+		ctx->ring.ctrl->ino = ctx->ino;
+		ret = start(ctx, &p);
+	}
+	if (!ret && fu_copy_to_user(params, &p, sizeof(p)))
+		ret = -EFAULT;
+	if (ret) {
+		undo(ctx, fd);
+		return ret;
+	}
+	FU_COUNT(rings, 1);
+	fu_ctx_publish(ctx, fd);
+	fu_poller_watch_ring(ctx);
+	fu_ctx_put(ctx);
+	fu_stats_touch();
+	return fd;
+}
+
+bool fu_ring_mmap(void *addr, size_t len, int prot, int flags, int fd, u64 off, long *ret)
+{
+	struct fu_ctx *ctx;
+	int err;
+
+	if (!fu_have_rings() || fd < 0)
+		return false;
+	fu_process_enter();
+	ctx = fu_ctx_get((u32)fd, &err);
+	if (!ctx)
+		return false;
+	*ret = fu_ring_map(&ctx->ring, addr, len, prot, flags, off);
+	fu_ctx_put(ctx);
+	return true;
+}

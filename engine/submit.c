@@ -1,0 +1,489 @@
+/*
+ * From an SQE to a request that is done, armed, or on its way to a worker.
+ *
+ * The order of checks and what a failed one does to its link, to the drain and to
+ * the rest of the submission are the kernel's (io_init_req, io_submit_sqe and what
+ * they call): a bad SQE ends the submission, having been counted, unless the ring
+ * is SUBMIT_ALL; inside a link it only marks the link as failed.
+ */
+#include "engine/engine.h"
+
+#include <errno.h>
+#include <sys/epoll.h>
+
+#include "engine/restrict.h"
+#include "rings/fds.h"
+
+#define SQE_KNOWN_FLAGS 0x7fU
+
+/* ---- preparation ---- */
+
+static void init_drain(struct fu_ctx *ctx)
+{
+	ctx->drain_active = true;
+	if (ctx->link_head) {
+		/* In the middle of a link: the head waits, and so does what follows the link. */
+		ctx->link_head->flags |= FU_REQ_DRAIN | FU_REQ_ASYNC;
+		ctx->drain_next = true;
+	}
+}
+
+/* The rarer flags of an SQE. */
+static int init_flags(struct fu_ctx *ctx, struct fu_req *req, const struct fu_op *op,
+                      const struct fu_sqe *sqe)
+{
+	u32 flags = req->flags;
+
+	if (flags & ~SQE_KNOWN_FLAGS)
+		return -EINVAL;
+	if (flags & IOSQE_BUFFER_SELECT) {
+		if (!op->buffer_select)
+			return -EOPNOTSUPP;
+		req->buf_group = sqe->buf_index;
+	}
+	if (flags & IOSQE_CQE_SKIP_SUCCESS)
+		ctx->drain_disabled = true;
+	if (flags & IOSQE_IO_DRAIN) {
+		if (ctx->drain_disabled)
+			return -EOPNOTSUPP;
+		init_drain(ctx);
+	}
+	return 0;
+}
+
+static int init_slow(struct fu_ctx *ctx, struct fu_req *req)
+{
+	if (ctx->restricted && !fu_restriction_allows(ctx, req))
+		return -EACCES;
+	if (ctx->drain_active)
+		req->flags |= FU_REQ_ASYNC;
+	if (ctx->drain_next && !ctx->link_head) {
+		ctx->drain_next = false;
+		ctx->drain_active = true;
+		req->flags |= FU_REQ_DRAIN | FU_REQ_ASYNC;
+	}
+	return 0;
+}
+
+static int init_req(struct fu_ctx *ctx, struct fu_req *req, const struct fu_sqe *sqe)
+{
+	const struct fu_op *op;
+	int ret;
+
+	req->opcode = sqe->opcode;
+	req->flags = sqe->flags;
+	req->user_data = sqe->user_data;
+	req->op = &fu_ops[IORING_OP_NOP];
+	if (req->opcode >= IORING_OP_LAST || !fu_ops[req->opcode].issue) {
+		req->opcode = IORING_OP_NOP;
+		return -EINVAL;
+	}
+	op = req->op = &fu_ops[req->opcode];
+	if (fu_unlikely(req->flags & ~(u32)(IOSQE_FIXED_FILE | IOSQE_IO_LINK | IOSQE_IO_HARDLINK |
+	                                    IOSQE_ASYNC))) {
+		ret = init_flags(ctx, req, op, sqe);
+		if (ret)
+			return ret;
+	}
+	if (fu_unlikely(ctx->restricted || ctx->drain_active || ctx->drain_next)) {
+		ret = init_slow(ctx, req);
+		if (ret)
+			return ret;
+	}
+	if (!op->ioprio && sqe->ioprio)
+		return -EINVAL;
+	if (!op->iopoll && ctx->iopoll)
+		return -EINVAL;
+	req->fd = sqe->fd;
+	req->sqe_fd = (u32)sqe->fd;
+	if (sqe->personality) {
+		ret = fu_personality_get(ctx, req, sqe->personality);
+		if (ret)
+			return ret;
+	}
+	ret = op->prep(req, sqe);
+	if (ret)
+		return ret;
+	/* What does not run before this submission returns must own what it reads. */
+	if (op->stable && ((req->flags & (FU_REQ_LINK_FLAGS | FU_REQ_ASYNC)) || ctx->link_head)) {
+		req->flags |= FU_REQ_STABLE;
+		return op->stable(req);
+	}
+	return 0;
+}
+
+/* ---- queueing ---- */
+
+static u32 chain_length(const struct fu_req *req)
+{
+	u32 n = 0;
+
+	for (; req; req = req->link)
+		n++;
+	return n;
+}
+
+static void drain_add(struct fu_req *req)
+{
+	struct fu_ctx *ctx = req->ctx;
+	bool drain = req->flags & FU_REQ_DRAIN;
+
+	ctx->drained += chain_length(req);
+	fu_lock(&ctx->lock);
+	fu_track(req, FU_AT_DRAIN);
+	fu_list_add_tail(&ctx->drain, &req->queue);
+	fu_unlock(&ctx->lock);
+	fu_drain_run(ctx);
+	if (!drain && fu_list_empty(&ctx->drain))
+		ctx->drain_active = false;
+}
+
+/*
+ * The first on the list may go when every request outside the list has completed;
+ * those behind it go along until the next one that asked for a drain itself.
+ */
+void fu_drain_run(struct fu_ctx *ctx)
+{
+	bool drain_seen = false, first = true;
+
+	/* Completed but unposted requests are still active: they are, to the program. */
+	while (!fu_list_empty(&ctx->drain)) {
+		struct fu_req *req = fu_list_entry(ctx->drain.next, struct fu_req, queue);
+
+		drain_seen |= !!(req->flags & FU_REQ_DRAIN);
+		if ((drain_seen || first) &&
+		    __atomic_load_n(&ctx->active, __ATOMIC_SEQ_CST) != ctx->drained)
+			return;
+		fu_lock(&ctx->lock);
+		fu_list_del(&req->queue);
+		fu_untrack(req);
+		fu_unlock(&ctx->lock);
+		ctx->drained -= chain_length(req);
+		fu_req_task_work(req, fu_req_tw_issue);
+		first = false;
+	}
+}
+
+/* A request that does not take the straight way: failed, drained, or forced to a worker. */
+static void queue_fallback(struct fu_req *req)
+{
+	if (req->flags & FU_REQ_FAIL) {
+		/* All of the link fails with it. */
+		req->flags = (req->flags & ~FU_REQ_HARDLINK) | FU_REQ_LINK;
+		if (req->op->fail)
+			req->op->fail(req);
+		fu_req_done(req);
+	} else if (req->ctx->drain_active) {
+		drain_add(req);
+	} else {
+		fu_req_punt(req);
+	}
+}
+
+static void fail_node(struct fu_req *req, int res)
+{
+	fu_req_set_fail(req);
+	fu_req_result(req, res, 0);
+}
+
+/* Returns the error if the submission ends here. */
+static int submit_failed(struct fu_ctx *ctx, struct fu_req *req, int err)
+{
+	struct fu_req *head = ctx->link_head;
+
+	fail_node(req, err);
+	if (head && !(head->flags & FU_REQ_FAIL))
+		fail_node(head, -ECANCELED);
+	if (!(req->flags & FU_REQ_LINK_FLAGS)) {
+		if (head) {
+			ctx->link_last->link = req;
+			ctx->link_head = NULL;
+			req = head;
+		}
+		queue_fallback(req);
+		return err;
+	}
+	if (head)
+		ctx->link_last->link = req;
+	else
+		ctx->link_head = req;
+	ctx->link_last = req;
+	return 0;
+}
+
+static int submit_one(struct fu_ctx *ctx, struct fu_req *req, const struct fu_sqe *sqe)
+{
+	struct fu_sqe copy = *(const volatile struct fu_sqe *)sqe;
+	int ret = init_req(ctx, req, &copy);
+
+	if (fu_unlikely(ret))
+		return submit_failed(ctx, req, ret);
+	if (fu_unlikely(ctx->link_head)) {
+		ctx->link_last->link = req;
+		ctx->link_last = req;
+		if (req->flags & FU_REQ_LINK_FLAGS)
+			return 0;
+		req = ctx->link_head;
+		ctx->link_head = NULL;
+		if (req->flags & (FU_REQ_ASYNC | FU_REQ_FAIL)) {
+			queue_fallback(req);
+			return 0;
+		}
+	} else if (fu_unlikely(req->flags & (FU_REQ_LINK_FLAGS | FU_REQ_ASYNC | FU_REQ_FAIL))) {
+		if (req->flags & FU_REQ_LINK_FLAGS)
+			ctx->link_head = ctx->link_last = req;
+		else
+			queue_fallback(req);
+		return 0;
+	}
+	fu_req_issue(req, FU_ISSUE_NONBLOCK);
+	return 0;
+}
+
+long fu_submit_sqes(struct fu_ctx *ctx, u32 count)
+{
+	u32 pending = fu_sq_pending(&ctx->ring);
+	u32 left = count < pending ? count : pending;
+	u32 total = left;
+	long ret;
+
+	if (!total)
+		return 0;
+	ctx->submitting = true;
+	while (left) {
+		struct fu_req *req = fu_req_alloc(ctx);
+		const struct fu_sqe *sqe;
+
+		if (!req)
+			break;
+		sqe = fu_sq_next(&ctx->ring);
+		if (!sqe) {
+			req->next = ctx->cache;
+			ctx->cache = req;
+			__atomic_fetch_sub(&ctx->active, 1, __ATOMIC_RELAXED);
+			break;
+		}
+		left--;
+		if (submit_one(ctx, req, sqe) && !(ctx->ring.setup_flags & IORING_SETUP_SUBMIT_ALL))
+			break;
+	}
+	ret = (long)(total - left);
+	if (ctx->link_head) {
+		struct fu_req *head = ctx->link_head;
+
+		/* A link that the submission left open ends here. */
+		ctx->link_head = NULL;
+		queue_fallback(head);
+	}
+	ctx->submitting = false;
+	fu_sq_commit(&ctx->ring);
+	FU_COUNT(sqes, ret);
+	if (!ret && left && !ctx->cache)
+		ret = -EAGAIN;
+	return ret;
+}
+
+/* ---- issuing ---- */
+
+static int assign_file(struct fu_req *req)
+{
+	if (!req->op->needs_file || (req->flags & FU_REQ_FILE_READY))
+		return 0;
+	if (req->flags & FU_REQ_FIXED_FILE) {
+		if (!req->node) {
+			req->node = fu_table_get(&req->ctx->files, req->sqe_fd);
+			if (!req->node)
+				return -EBADF;
+			fu_file_node_hold(req->node);
+		}
+		req->fd = req->node->fd;
+	} else if (req->fd < 0 || fu_fd_is_engine(req->fd)) {
+		return -EBADF;
+	}
+	req->flags |= FU_REQ_FILE_READY;
+	return 0;
+}
+
+int fu_req_hold_file(struct fu_req *req)
+{
+	int ret = assign_file(req);
+
+	if (ret || !req->op->needs_file || req->node || (req->flags & FU_REQ_OWN_FD))
+		return ret;
+	ret = fu_fd_dup_high(req->fd);
+	if (ret < 0)
+		return ret;
+	req->fd = ret;
+	req->flags |= FU_REQ_OWN_FD;
+	return 0;
+}
+
+/* Makes a request independent of the submitter: its file and what it points to. */
+static int make_stable(struct fu_req *req)
+{
+	if (req->op->stable && !(req->flags & FU_REQ_STABLE)) {
+		int ret = req->op->stable(req);
+
+		if (ret)
+			return ret;
+		req->flags |= FU_REQ_STABLE;
+	}
+	return fu_req_hold_file(req);
+}
+
+static bool can_arm(const struct fu_req *req)
+{
+	return (req->op->pollin || req->op->pollout) && !(req->flags & FU_REQ_NO_ARM);
+}
+
+static u32 arm_events(const struct fu_req *req)
+{
+	if (req->poll_events)
+		return req->poll_events;
+	return EPOLLPRI | EPOLLERR | (req->op->pollin ? EPOLLIN | EPOLLRDNORM | EPOLLRDHUP : 0) |
+	       (req->op->pollout ? EPOLLOUT | EPOLLWRNORM : 0);
+}
+
+/* Arms the poller. Returns 0 or -errno; -EPERM marks the file as not pollable. */
+static int arm(struct fu_req *req)
+{
+	struct fu_ctx *ctx = req->ctx;
+	int ret;
+
+	fu_lock(&ctx->lock);
+	fu_track(req, FU_AT_POLLER);
+	ret = fu_poller_arm(req, arm_events(req) | EPOLLONESHOT);
+	if (ret)
+		fu_untrack(req);
+	fu_unlock(&ctx->lock);
+	if (ret == -EPERM)
+		req->flags |= FU_REQ_NO_ARM;
+	if (!ret)
+		FU_COUNT(armed, 1);
+	return ret;
+}
+
+void fu_req_punt(struct fu_req *req)
+{
+	int ret = make_stable(req);
+
+	if (!ret)
+		ret = fu_pool_queue(req);
+	if (!ret)
+		return;
+	if (fu_lock_is_mine(&req->ctx->ring.ctrl->submit_lock))
+		fu_req_fail(req, ret);
+	else
+		fu_req_fail_async(req, ret);
+}
+
+static void would_block(struct fu_req *req)
+{
+	int ret;
+
+	if (can_arm(req)) {
+		ret = make_stable(req);
+		if (!ret)
+			ret = arm(req);
+		if (!ret)
+			return;
+		if (ret != -EPERM && ret != -ENOMEM && ret != -ENOSPC) {
+			fu_req_fail(req, ret);
+			return;
+		}
+		req->flags |= FU_REQ_NO_ARM;
+	}
+	fu_req_punt(req);
+}
+
+void fu_req_issue(struct fu_req *req, u32 issue_flags)
+{
+	bool guarded = req->flags & FU_REQ_ARM_LTIMEOUT;
+	int ret = assign_file(req);
+
+	if (!ret)
+		ret = req->op->blocks ? -EAGAIN : fu_issue_as(req, issue_flags);
+	if (fu_likely(ret == FU_DONE)) {
+		if (!(issue_flags & FU_ISSUE_RETRY))
+			FU_COUNT(inlined, 1);
+		fu_req_done(req);
+		return;
+	}
+	if (ret < 0) {
+		if (ret != -EAGAIN || (req->flags & FU_REQ_NOWAIT)) {
+			fu_req_fail(req, ret);
+			return;
+		}
+		would_block(req);
+	}
+	/* Requests with a linked timeout complete under submit_lock only: it is still there. */
+	if (guarded)
+		fu_ltimeout_arm(req);
+}
+
+void fu_req_tw_issue(struct fu_req *req)
+{
+	if (fu_load_relaxed(&req->ctx->ring.ctrl->ended))
+		fu_req_fail(req, -ECANCELED);
+	else if (req->flags & FU_REQ_FAIL)
+		fu_req_fail(req, req->res);
+	else if (req->flags & FU_REQ_ASYNC)
+		fu_req_punt(req);
+	else
+		fu_req_issue(req, FU_ISSUE_NONBLOCK);
+}
+
+/* Task work of a request whose file has become ready. */
+static void retry(struct fu_req *req)
+{
+	if (fu_load_acquire(&req->cancelled))
+		fu_req_fail(req, -ECANCELED);
+	else
+		fu_req_issue(req, FU_ISSUE_NONBLOCK | FU_ISSUE_RETRY);
+}
+
+void fu_poll_event(struct fu_req *req, u32 events)
+{
+	struct fu_ctx *ctx = req->ctx;
+
+	req->seen_events = events;
+	fu_lock(&ctx->lock);
+	fu_untrack(req);
+	fu_unlock(&ctx->lock);
+	fu_req_task_work(req, req->op->event ? req->op->event : retry);
+}
+
+void fu_req_run_on_worker(struct fu_req *req)
+{
+	u32 flags = FU_ISSUE_WORKER;
+	int ret;
+
+	if (can_arm(req) && !(req->flags & FU_REQ_NOWAIT))
+		flags |= FU_ISSUE_NONBLOCK;
+	for (;;) {
+		if (fu_load_acquire(&req->cancelled)) {
+			ret = -ECANCELED;
+			break;
+		}
+		ret = fu_issue_as(req, flags);
+		if (ret != -EAGAIN || (req->flags & FU_REQ_NOWAIT) || !(flags & FU_ISSUE_NONBLOCK))
+			break;
+		if (can_arm(req)) {
+			ret = arm(req);
+			if (!ret)
+				return;
+			if (ret != -EPERM)
+				break;
+		}
+		flags &= ~FU_ISSUE_NONBLOCK;
+	}
+	if (ret == FU_TAKEN)
+		return;
+	fu_lock(&req->ctx->lock);
+	fu_untrack(req);
+	fu_unlock(&req->ctx->lock);
+	if (ret == FU_DONE)
+		fu_req_done_async(req);
+	else
+		fu_req_fail_async(req, ret);
+}

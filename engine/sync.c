@@ -1,0 +1,66 @@
+/*
+ * Operations that only push a file's data towards the disk: FSYNC and
+ * SYNC_FILE_RANGE. They always wait for the device, so a worker runs them.
+ */
+#include "engine/sync.h"
+
+#include <errno.h>
+#include <sys/ioctl.h>
+
+#include "engine/thread.h"
+#include "rings/sys.h"
+
+struct sync {
+	u64 off;
+	u64 len;
+	u32 flags;
+};
+
+int fu_fsync_prep(struct fu_req *req, const struct fu_sqe *sqe)
+{
+	struct sync *sync = fu_cmd(req, struct sync);
+
+	if (sqe->addr || sqe->buf_index || sqe->splice_fd_in)
+		return -EINVAL;
+	if (sqe->op_flags & ~IORING_FSYNC_DATASYNC)
+		return -EINVAL;
+	*sync = (struct sync){ .off = sqe->off, .len = sqe->len, .flags = sqe->op_flags };
+	req->flags |= FU_REQ_ASYNC;
+	return 0;
+}
+
+/* A range is accepted and, as no system call offers it, the whole file synced. */
+int fu_fsync_issue(struct fu_req *req, u32 issue_flags)
+{
+	struct sync *sync = fu_cmd(req, struct sync);
+	long nr = sync->flags & IORING_FSYNC_DATASYNC ? SYS_fdatasync : SYS_fsync;
+	long ret;
+
+	(void)issue_flags;
+	if ((s64)sync->off < 0 || (s64)(sync->off + sync->len) < 0)
+		return -EINVAL;
+	ret = fu_sys(nr, req->fd);
+	fu_req_result(req, (s32)ret, 0);
+	return ret < 0 ? (int)ret : FU_DONE;
+}
+
+int fu_sync_file_range_prep(struct fu_req *req, const struct fu_sqe *sqe)
+{
+	struct sync *sync = fu_cmd(req, struct sync);
+
+	if (sqe->addr || sqe->buf_index || sqe->splice_fd_in)
+		return -EINVAL;
+	*sync = (struct sync){ .off = sqe->off, .len = sqe->len, .flags = sqe->op_flags };
+	req->flags |= FU_REQ_ASYNC;
+	return 0;
+}
+
+int fu_sync_file_range_issue(struct fu_req *req, u32 issue_flags)
+{
+	struct sync *sync = fu_cmd(req, struct sync);
+	long ret = fu_sys(SYS_sync_file_range, req->fd, sync->off, sync->len, sync->flags);
+
+	(void)issue_flags;
+	fu_req_result(req, (s32)ret, 0);
+	return ret < 0 ? (int)ret : FU_DONE;
+}

@@ -1,0 +1,157 @@
+/*
+ * The engine's threads: detached, with small stacks, all signals blocked but
+ * SIGSYS, which the engine sends to a worker to interrupt its system call. They are
+ * ordinary pthreads so that libc's setuid and friends reach them too.
+ */
+#include "engine/engine.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <ucontext.h>
+
+#include "engine/thread.h"
+#include "rings/mem.h"
+#include "rings/sys.h"
+
+#define STACK_BYTES (256UL * 1024)
+
+int (*fu_pthread_create)(pthread_t *, const pthread_attr_t *, void *(*)(void *),
+                         void *) = pthread_create;
+
+struct start {
+	void *(*fn)(void *);
+	void *arg;
+};
+
+struct kernel_sigaction {
+	void (*handler)(int, void *, void *);
+	unsigned long flags;
+	void (*restorer)(void);
+	u64 mask;
+};
+
+static void *thread_main(void *p)
+{
+	struct start start = *(struct start *)p;
+
+	fu_free(p, sizeof(struct start));
+	fu_self.engine = 1;
+	return start.fn(start.arg);
+}
+
+int fu_thread_start(void *(*fn)(void *), void *arg)
+{
+	u64 all = ~(1ULL << (SIGSYS - 1)), old;
+	struct start *start = fu_alloc(sizeof(*start));
+	pthread_attr_t attr;
+	pthread_t thread;
+	int ret;
+
+	if (!start)
+		return -ENOMEM;
+	*start = (struct start){ fn, arg };
+	pthread_attr_init(&attr);
+	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+	/* Too small for a program with much thread-local data: then the default serves. */
+	if (pthread_attr_setstacksize(&attr, STACK_BYTES) == 0) {
+		fu_sys(SYS_rt_sigprocmask, SIG_SETMASK, &all, &old, 8);
+		ret = fu_pthread_create(&thread, &attr, thread_main, start);
+		if (ret == EINVAL)
+			ret = fu_pthread_create(&thread, NULL, thread_main, start);
+		fu_sys(SYS_rt_sigprocmask, SIG_SETMASK, &old, 0, 8);
+	} else {
+		ret = EAGAIN;
+	}
+	pthread_attr_destroy(&attr);
+	if (ret)
+		fu_free(start, sizeof(*start));
+	return -ret;
+}
+
+/* ---- interrupting a thread's system call ---- */
+
+/*
+ * The check of the flag and the system call are two instructions. An interrupt that
+ * falls between them finds the program counter in the range below, and moves it to
+ * the exit; one that falls into the call itself ends it with -EINTR.
+ */
+long fu_sys_block_once(const u8 *cancel, long nr, long a, long b, long c, long d, long e, long f);
+extern const char fu_block_begin[], fu_block_end[], fu_block_cancelled[];
+
+__asm__(".text\n"
+        ".type fu_sys_block_once, @function\n"
+        ".hidden fu_sys_block_once, fu_block_begin, fu_block_end, fu_block_cancelled\n"
+        ".globl fu_sys_block_once, fu_block_begin, fu_block_end, fu_block_cancelled\n"
+        "fu_sys_block_once:\n"
+        "	mov %rdi, %r11\n"
+        "	mov %rsi, %rax\n"
+        "	mov %rdx, %rdi\n"
+        "	mov %rcx, %rsi\n"
+        "	mov %r8, %rdx\n"
+        "	mov %r9, %r10\n"
+        "	mov 8(%rsp), %r8\n"
+        "	mov 16(%rsp), %r9\n"
+        "fu_block_begin:\n"
+        "	cmpb $0, (%r11)\n"
+        "	jne fu_block_cancelled\n"
+        "	syscall\n"
+        "fu_block_end:\n"
+        "	ret\n"
+        "fu_block_cancelled:\n"
+        "	mov $-4, %rax\n"
+        "	ret\n"
+        ".size fu_sys_block_once, . - fu_sys_block_once\n");
+
+long fu_sys_block(const u8 *cancel, long nr, long a, long b, long c, long d, long e, long f)
+{
+	long ret;
+
+	/* A late interrupt for the request before this one is no reason to stop. */
+	do {
+		ret = fu_sys_block_once(cancel, nr, a, b, c, d, e, f);
+	} while (ret == -EINTR && !fu_load_acquire(cancel));
+	return ret;
+}
+
+void fu_thread_interrupted(void *ucontext)
+{
+	greg_t *regs = ((ucontext_t *)ucontext)->uc_mcontext.gregs;
+
+	if (regs[REG_RIP] >= (greg_t)(uintptr_t)fu_block_begin &&
+	    regs[REG_RIP] < (greg_t)(uintptr_t)fu_block_end &&
+	    fu_load_relaxed((const u8 *)(uintptr_t)regs[REG_R11]))
+		regs[REG_RIP] = (greg_t)(uintptr_t)fu_block_cancelled;
+}
+
+static void interrupted(int sig, void *info, void *context)
+{
+	(void)sig;
+	(void)info;
+	fu_thread_interrupted(context);
+}
+
+__attribute__((naked, used)) static void restore(void)
+{
+	__asm__("mov $15, %eax\n\tsyscall");
+}
+
+#define FU_SA_RESTORER 0x04000000UL
+
+void fu_thread_interrupts_init(void)
+{
+	struct kernel_sigaction act;
+
+	/* The trap installs a handler of its own for SIGSYS; it knows these signals too. */
+	if (fu_sys(SYS_rt_sigaction, SIGSYS, 0, &act, 8) == 0 && (uintptr_t)act.handler > 1)
+		return;
+	act = (struct kernel_sigaction){ .handler = interrupted,
+		                         .flags = SA_SIGINFO | FU_SA_RESTORER,
+		                         .restorer = restore };
+	fu_sys(SYS_rt_sigaction, SIGSYS, &act, 0, 8);
+}
+
+void fu_thread_interrupt(u32 tid)
+{
+	fu_sys(SYS_tgkill, fu_sys(SYS_getpid), tid, SIGSYS);
+}

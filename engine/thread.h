@@ -1,0 +1,28 @@
+/* Starting and interrupting the engine's threads. */
+#ifndef FU_THREAD_H
+#define FU_THREAD_H
+
+#include <pthread.h>
+
+#include "rings/types.h"
+
+/* What creates a thread: libc's pthread_create, which the preload layer may have to find first. */
+extern int (*fu_pthread_create)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
+
+/* Makes sure that SIGSYS has a handler, so that fu_thread_interrupt only interrupts. */
+void fu_thread_interrupts_init(void);
+/*
+ * Ends the blocking call (fu_sys_block) that the engine thread `tid` is in, or is about to
+ * enter: the caller has set that call's cancel flag before.
+ */
+void fu_thread_interrupt(u32 tid);
+/* For the SIGSYS handler on an engine thread: closes the gap between flag check and call. */
+void fu_thread_interrupted(void *ucontext);
+
+/*
+ * A system call that may block for long, on a worker: returns -EINTR if *cancel is or
+ * becomes set. There is no moment at which an interrupt is lost.
+ */
+long fu_sys_block(const u8 *cancel, long nr, long a, long b, long c, long d, long e, long f);
+
+#endif

@@ -1,0 +1,401 @@
+/*
+ * TIMEOUT, its removal and update, and LINK_TIMEOUT.
+ *
+ * A linked timeout hangs in its request's chain. While that request is pending the
+ * chain is its own: whoever ends it (completion, or the timer that cancels it) does
+ * so under submit_lock, so the two never miss each other.
+ */
+#include "engine/timeout.h"
+
+#include <errno.h>
+#include <time.h>
+
+#include "rings/user.h"
+
+struct timeout {
+	struct fu_timer timer;
+	u64 ns;                 /* as given: relative, or absolute with IORING_TIMEOUT_ABS */
+	struct fu_list counted; /* ctx->counted; ctx->lock */
+	struct fu_req *head;    /* LINK_TIMEOUT: what it guards; submit_lock */
+	u32 flags;
+	u32 count;  /* completions that end it, or repetitions if multishot */
+	u32 target; /* completion number that ends it */
+	u32 repeats;
+};
+
+struct timeout_update {
+	u64 user_data;
+	u64 ns;
+	u32 flags;
+};
+
+static u32 clock_of(u32 flags)
+{
+	return flags & IORING_TIMEOUT_BOOTTIME   ? CLOCK_BOOTTIME
+	       : flags & IORING_TIMEOUT_REALTIME ? CLOCK_REALTIME
+	                                         : CLOCK_MONOTONIC;
+}
+
+/* Reads a timespec: 0, -EFAULT, or -EINVAL for a negative one. Saturates. */
+static int read_time(u64 user, u64 *ns)
+{
+	struct fu_timespec ts;
+
+	if (fu_copy_from_user(&ts, fu_ptr(user), sizeof(ts)))
+		return -EFAULT;
+	if (ts.tv_sec < 0 || ts.tv_nsec < 0)
+		return -EINVAL;
+	if (ts.tv_sec >= INT64_MAX / 1000000000LL - 1)
+		*ns = INT64_MAX;
+	else
+		*ns = (u64)ts.tv_sec * 1000000000ULL + (u64)ts.tv_nsec;
+	return 0;
+}
+
+static u64 deadline(u64 ns, u32 flags)
+{
+	u64 now;
+
+	if (flags & IORING_TIMEOUT_ABS)
+		return ns;
+	now = fu_now_ns(clock_of(flags));
+	return ns > INT64_MAX - now ? INT64_MAX : now + ns;
+}
+
+static int prep(struct fu_req *req, const struct fu_sqe *sqe, bool linked)
+{
+	struct timeout *t = fu_cmd(req, struct timeout);
+	u32 flags = sqe->op_flags;
+	int ret;
+
+	if (sqe->addr3 || sqe->pad2 || sqe->buf_index || sqe->len != 1 || sqe->splice_fd_in)
+		return -EINVAL;
+	if (sqe->off && linked)
+		return -EINVAL;
+	if (flags & ~(u32)(IORING_TIMEOUT_ABS | IORING_TIMEOUT_CLOCK_MASK |
+	                   IORING_TIMEOUT_ETIME_SUCCESS | IORING_TIMEOUT_MULTISHOT))
+		return -EINVAL;
+	if ((flags & IORING_TIMEOUT_CLOCK_MASK) == IORING_TIMEOUT_CLOCK_MASK)
+		return -EINVAL;
+	if ((flags & IORING_TIMEOUT_MULTISHOT) && (flags & IORING_TIMEOUT_ABS))
+		return -EINVAL;
+	__builtin_memset(t, 0, sizeof(*t));
+	fu_list_init(&t->counted);
+	t->timer.req = req;
+	t->flags = flags;
+	t->count = (u32)sqe->off;
+	if ((flags & IORING_TIMEOUT_MULTISHOT) && t->count)
+		t->repeats = t->count;
+	ret = read_time(sqe->addr, &t->ns);
+	if (ret || !linked)
+		return ret;
+	if (!req->ctx->link_head || req->ctx->link_last->opcode == IORING_OP_LINK_TIMEOUT)
+		return -EINVAL;
+	t->head = req->ctx->link_last;
+	t->head->flags |= FU_REQ_ARM_LTIMEOUT;
+	return 0;
+}
+
+int fu_timeout_prep(struct fu_req *req, const struct fu_sqe *sqe)
+{
+	return prep(req, sqe, false);
+}
+
+int fu_link_timeout_prep(struct fu_req *req, const struct fu_sqe *sqe)
+{
+	return prep(req, sqe, true);
+}
+
+/* ---- TIMEOUT ---- */
+
+static bool is_counted(const struct timeout *t)
+{
+	return t->count && !(t->flags & IORING_TIMEOUT_MULTISHOT);
+}
+
+static void uncount(struct fu_ctx *ctx, struct timeout *t)
+{
+	if (fu_list_empty(&t->counted))
+		return;
+	fu_list_del(&t->counted);
+	ctx->nr_counted--;
+}
+
+static u32 completions(const struct fu_ctx *ctx)
+{
+	const struct fu_ctrl *ctrl = ctx->ring.ctrl;
+
+	return fu_load_relaxed(&ctrl->cached_cq_tail) - fu_load_relaxed(&ctrl->cq_timeouts);
+}
+
+/* Tracks and starts the timer of an owned request. */
+static int start(struct fu_req *req)
+{
+	struct timeout *t = fu_cmd(req, struct timeout);
+	struct fu_ctx *ctx = req->ctx;
+	int ret;
+
+	fu_lock(&ctx->lock);
+	fu_track(req, FU_AT_OP);
+	ret = fu_timer_arm(&t->timer, clock_of(t->flags), deadline(t->ns, t->flags));
+	if (ret) {
+		uncount(ctx, t);
+		fu_untrack(req);
+	}
+	fu_unlock(&ctx->lock);
+	return ret;
+}
+
+int fu_timeout_issue(struct fu_req *req, u32 issue_flags)
+{
+	struct timeout *t = fu_cmd(req, struct timeout);
+	struct fu_ctx *ctx = req->ctx;
+	int ret;
+
+	(void)issue_flags;
+	if (is_counted(t)) {
+		fu_lock(&ctx->lock);
+		t->target = completions(ctx) + t->count;
+		fu_list_add_tail(&ctx->counted, &t->counted);
+		ctx->nr_counted++;
+		fu_unlock(&ctx->lock);
+	}
+	ret = start(req);
+	return ret ? ret : FU_TAKEN;
+}
+
+bool fu_timeout_cancel(struct fu_req *req)
+{
+	struct timeout *t = fu_cmd(req, struct timeout);
+
+	if (!fu_timer_take(&t->timer))
+		return false;
+	uncount(req->ctx, t);
+	return true;
+}
+
+void fu_timer_fired(struct fu_timer *timer)
+{
+	struct fu_req *req = timer->req;
+	struct fu_ctx *ctx = req->ctx;
+
+	fu_lock(&ctx->lock);
+	if (req->opcode == IORING_OP_TIMEOUT)
+		uncount(ctx, fu_cmd(req, struct timeout));
+	fu_untrack(req);
+	fu_unlock(&ctx->lock);
+	fu_req_task_work(req, req->op->event);
+}
+
+static void note_timeout(struct fu_ctx *ctx)
+{
+	__atomic_fetch_add(&ctx->ring.ctrl->cq_timeouts, 1, __ATOMIC_RELAXED);
+}
+
+void fu_timeout_event(struct fu_req *req)
+{
+	struct timeout *t = fu_cmd(req, struct timeout);
+	bool again = (t->flags & IORING_TIMEOUT_MULTISHOT) &&
+	             (!t->count || (t->repeats && --t->repeats));
+
+	note_timeout(req->ctx);
+	if (again && fu_post_more(req, -ETIME, IORING_CQE_F_MORE) && !start(req))
+		return;
+	if (!(t->flags & IORING_TIMEOUT_ETIME_SUCCESS))
+		fu_req_set_fail(req);
+	fu_req_result(req, -ETIME, 0);
+	fu_req_done(req);
+}
+
+void fu_timeouts_counted(struct fu_ctx *ctx)
+{
+	u32 seq = completions(ctx);
+	struct fu_list due;
+
+	fu_list_init(&due);
+	fu_lock(&ctx->lock);
+	fu_list_for_each_safe(node, next, &ctx->counted)
+	{
+		struct timeout *t = fu_list_entry(node, struct timeout, counted);
+
+		if ((s32)(seq - t->target) < 0 || !fu_timer_take(&t->timer))
+			continue;
+		uncount(ctx, t);
+		fu_untrack(t->timer.req);
+		fu_list_add_tail(&due, node);
+		note_timeout(ctx);
+	}
+	fu_unlock(&ctx->lock);
+	for (struct fu_list *node; (node = fu_list_pop(&due));) {
+		struct fu_req *req = fu_list_entry(node, struct timeout, counted)->timer.req;
+
+		fu_req_result(req, 0, 0);
+		fu_req_task_work(req, fu_req_done);
+	}
+}
+
+/* ---- TIMEOUT_REMOVE ---- */
+
+int fu_timeout_remove_prep(struct fu_req *req, const struct fu_sqe *sqe)
+{
+	struct timeout_update *u = fu_cmd(req, struct timeout_update);
+	u32 flags = sqe->op_flags;
+
+	if (req->flags & (FU_REQ_FIXED_FILE | FU_REQ_BUFFER_SELECT))
+		return -EINVAL;
+	if (sqe->addr3 || sqe->pad2 || sqe->buf_index || sqe->len || sqe->splice_fd_in)
+		return -EINVAL;
+	*u = (struct timeout_update){ .user_data = sqe->addr, .flags = flags };
+	if (flags & IORING_TIMEOUT_UPDATE_MASK) {
+		if ((flags & IORING_TIMEOUT_CLOCK_MASK) == IORING_TIMEOUT_CLOCK_MASK)
+			return -EINVAL;
+		if (flags & ~(u32)(IORING_TIMEOUT_UPDATE_MASK | IORING_TIMEOUT_ABS))
+			return -EINVAL;
+		return read_time(sqe->off, &u->ns);
+	}
+	return flags ? -EINVAL : 0;
+}
+
+/* The pending timeout with `user_data`, taken off its timer. 0, -ENOENT or -EALREADY. */
+static int take_timeout(struct fu_ctx *ctx, u64 user_data, u8 opcode, struct fu_req **found)
+{
+	int ret = -ENOENT;
+
+	*found = NULL;
+	fu_lock(&ctx->lock);
+	if (ctx->hash_size) {
+		fu_list_for_each(node, &ctx->hash[fu_track_bucket(ctx, user_data)])
+		{
+			struct fu_req *req = fu_list_entry(node, struct fu_req, hash);
+
+			if (req->opcode != opcode || req->user_data != user_data ||
+			    req->where != FU_AT_OP)
+				continue;
+			ret = -EALREADY;
+			if (fu_timeout_cancel(req)) {
+				fu_untrack(req);
+				*found = req;
+				ret = 0;
+			}
+			break;
+		}
+	}
+	fu_unlock(&ctx->lock);
+	return ret;
+}
+
+static int remove_or_update(struct fu_req *req, const struct timeout_update *u)
+{
+	bool linked = u->flags & IORING_LINK_TIMEOUT_UPDATE;
+	struct fu_req *target;
+	struct timeout *t;
+	int ret = take_timeout(req->ctx, u->user_data,
+	                       linked ? IORING_OP_LINK_TIMEOUT : IORING_OP_TIMEOUT, &target);
+
+	if (ret)
+		return ret;
+	if (!(u->flags & IORING_TIMEOUT_UPDATE_MASK)) {
+		fu_req_fail(target, -ECANCELED);
+		return 0;
+	}
+	t = fu_cmd(target, struct timeout);
+	t->count = 0;
+	t->ns = u->ns;
+	t->flags = (t->flags & ~IORING_TIMEOUT_ABS) | (u->flags & IORING_TIMEOUT_ABS);
+	ret = start(target);
+	if (ret)
+		fu_req_fail(target, ret);
+	return 0;
+}
+
+int fu_timeout_remove_issue(struct fu_req *req, u32 issue_flags)
+{
+	int ret;
+
+	if (issue_flags & FU_ISSUE_WORKER)
+		fu_submit_lock(req->ctx);
+	ret = remove_or_update(req, fu_cmd(req, struct timeout_update));
+	if (issue_flags & FU_ISSUE_WORKER)
+		fu_submit_unlock(req->ctx);
+	if (ret < 0)
+		fu_req_set_fail(req);
+	fu_req_result(req, ret, 0);
+	return FU_DONE;
+}
+
+/* ---- LINK_TIMEOUT ---- */
+
+/* It is never issued by itself: that happens only to one whose request is gone already. */
+int fu_link_timeout_issue(struct fu_req *req, u32 issue_flags)
+{
+	(void)req;
+	(void)issue_flags;
+	return -ECANCELED;
+}
+
+void fu_ltimeout_arm(struct fu_req *req)
+{
+	struct fu_req *timeout = req->link;
+
+	if (!(req->flags & FU_REQ_ARM_LTIMEOUT) || !timeout ||
+	    timeout->opcode != IORING_OP_LINK_TIMEOUT)
+		return;
+	req->flags = (req->flags & ~FU_REQ_ARM_LTIMEOUT) | FU_REQ_LTIMEOUT;
+	start(timeout);
+}
+
+/* Takes the timeout out of the chain behind req. */
+static void unlink_timeout(struct fu_req *req, struct fu_req *timeout)
+{
+	req->link = timeout->link;
+	timeout->link = NULL;
+	/* Its place in the chain was its own link flag; nothing follows from it now. */
+	timeout->flags &= ~(FU_REQ_LINK_FLAGS);
+	fu_cmd(timeout, struct timeout)->head = NULL;
+}
+
+void fu_ltimeout_disarm(struct fu_req *req)
+{
+	struct fu_req *timeout = req->link;
+	bool armed = req->flags & FU_REQ_LTIMEOUT;
+	struct timeout *t;
+
+	req->flags &= ~(FU_REQ_ARM_LTIMEOUT | FU_REQ_LTIMEOUT);
+	if (!timeout || timeout->opcode != IORING_OP_LINK_TIMEOUT)
+		return;
+	t = fu_cmd(timeout, struct timeout);
+	unlink_timeout(req, timeout);
+	if (armed && !fu_timer_take(&t->timer))
+		return; /* it has fired and completes on its own */
+	fu_req_result(timeout, -ECANCELED, 0);
+	fu_req_done(timeout);
+}
+
+void fu_link_timeout_event(struct fu_req *req)
+{
+	struct timeout *t = fu_cmd(req, struct timeout);
+	struct fu_req *head = t->head;
+	int taken, ret = -ENOENT;
+
+	if (!head) {
+		ret = 0;
+	} else {
+		unlink_timeout(head, req);
+		head->flags &= ~FU_REQ_LTIMEOUT;
+		fu_lock(&req->ctx->lock);
+		taken = head->where == FU_AT_NONE ? FU_TAKE_GONE : fu_req_take(head);
+		if (taken == FU_TAKE_BUSY)
+			ret = head->where == FU_AT_WORKER ? -EALREADY : 0;
+		if (taken == FU_TAKE_OK) {
+			fu_untrack(head);
+			ret = 0;
+		}
+		fu_unlock(&req->ctx->lock);
+		if (taken == FU_TAKE_OK)
+			fu_req_fail(head, -ECANCELED);
+	}
+	if (ret || !(t->flags & IORING_TIMEOUT_ETIME_SUCCESS))
+		fu_req_set_fail(req);
+	fu_req_result(req, ret ? ret : -ETIME, 0);
+	fu_req_done(req);
+}

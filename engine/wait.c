@@ -1,0 +1,210 @@
+/*
+ * Waiting for completions. Sleepers sleep on a futex in the ring's shared control
+ * block, so whoever posts, in whatever process, can wake them. With a signal mask
+ * they wait in ppoll on the ring's descriptor instead, which is the call that swaps
+ * the mask atomically. Both return -EINTR after any signal handler.
+ */
+#include "engine/engine.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <time.h>
+
+#include "rings/sys.h"
+#include "rings/user.h"
+
+#define KERNEL_SIGSET_BYTES 8
+
+struct waiter {
+	struct fu_ctx *ctx;
+	const struct fu_wait_arg *arg;
+	u32 target;   /* CQ tail at which the wait is over */
+	u32 timeouts; /* cq_timeouts at the start */
+	u32 start_tail;
+	u64 min_until_ns; /* monotonic; 0: no minimum wait or it is over */
+	u64 sigmask;
+	bool has_mask;
+};
+
+u64 fu_now_ns(u32 clock)
+{
+	struct timespec ts;
+
+	/* The vDSO, through libc: async-signal-safe and without errno on success. */
+	clock_gettime((clockid_t)clock, &ts);
+	return (u64)ts.tv_sec * 1000000000ULL + (u64)ts.tv_nsec;
+}
+
+static bool satisfied(const struct waiter *w)
+{
+	const struct fu_ring *ring = &w->ctx->ring;
+
+	return (s32)(fu_load_acquire(ring->cq_tail) - w->target) >= 0 ||
+	       fu_load_relaxed(&ring->ctrl->cq_timeouts) != w->timeouts;
+}
+
+/* Relative time to the next deadline, -1 for none, 0 if one has passed; *min_wait tells which. */
+static s64 time_left(const struct waiter *w, bool *min_wait)
+{
+	s64 left = -1;
+
+	*min_wait = false;
+	if (w->arg->has_deadline) {
+		u64 now = fu_now_ns(w->arg->clock);
+
+		left = now >= w->arg->deadline_ns ? 0 : (s64)(w->arg->deadline_ns - now);
+	}
+	if (w->min_until_ns) {
+		u64 now = fu_now_ns(CLOCK_MONOTONIC);
+		s64 min_left = now >= w->min_until_ns ? 0 : (s64)(w->min_until_ns - now);
+
+		if (left < 0 || min_left < left) {
+			left = min_left;
+			*min_wait = true;
+		}
+	}
+	return left;
+}
+
+static long sleep_masked(struct waiter *w, s64 left)
+{
+	struct pollfd pfd = { .fd = (int)w->arg->fd, .events = POLLIN };
+	struct timespec ts = { left / 1000000000LL, left % 1000000000LL };
+	long ret;
+
+	ret = fu_sys(SYS_ppoll, &pfd, 1, left < 0 ? NULL : &ts, &w->sigmask, KERNEL_SIGSET_BYTES);
+	return ret < 0 ? ret : ret == 0 ? -ETIMEDOUT : 0;
+}
+
+/* Runs what other threads have left for this one, and makes room for the backlog. */
+static void run_pending(struct fu_ctx *ctx)
+{
+	if (fu_deferred_pending(ctx)) {
+		fu_submit_lock(ctx);
+		fu_run_deferred(ctx);
+		fu_submit_unlock(ctx);
+	}
+	if (fu_cq_overflown(&ctx->ring)) {
+		fu_lock(&ctx->ring.ctrl->cq_lock);
+		fu_cq_flush_overflow(&ctx->ring);
+		fu_cq_commit(&ctx->ring);
+		fu_unlock(&ctx->ring.ctrl->cq_lock);
+	}
+}
+
+static bool min_wait_over(struct waiter *w)
+{
+	const struct fu_ring *ring = &w->ctx->ring;
+
+	/* From now on one completion is enough; if there is none yet, the first ends the wait. */
+	w->min_until_ns = 0;
+	w->target = w->start_tail + 1;
+	return (s32)(fu_load_acquire(ring->cq_tail) - w->start_tail) > 0;
+}
+
+static long wait_once(struct waiter *w)
+{
+	struct fu_ctrl *ctrl = w->ctx->ring.ctrl;
+	u32 seq = __atomic_load_n(&ctrl->wake_seq, __ATOMIC_SEQ_CST);
+	bool min_wait;
+	s64 left;
+	long ret;
+
+	run_pending(w->ctx);
+	if (satisfied(w) || fu_load_relaxed(&ctrl->ended))
+		return 1;
+	left = time_left(w, &min_wait);
+	if (left == 0)
+		ret = -ETIMEDOUT;
+	else if (w->has_mask)
+		ret = sleep_masked(w, left);
+	else
+		ret = fu_futex_wait(&ctrl->wake_seq, seq, left);
+	if (ret == -ETIMEDOUT)
+		return min_wait ? min_wait_over(w) : -ETIME;
+	return ret == -EINTR ? -EINTR : 0;
+}
+
+static int get_mask(struct waiter *w)
+{
+	if (!w->arg->sigmask)
+		return 0;
+	if (w->arg->sigmask_bytes != KERNEL_SIGSET_BYTES)
+		return -EINVAL;
+	if (fu_copy_from_user(&w->sigmask, w->arg->sigmask, KERNEL_SIGSET_BYTES))
+		return -EFAULT;
+	/* SIGSYS has to reach the trap whatever the program blocks. */
+	w->sigmask &= ~(1ULL << (SIGSYS - 1));
+	w->has_mask = true;
+	return 0;
+}
+
+long fu_wait_cqes(struct fu_ctx *ctx, u32 min_complete, const struct fu_wait_arg *arg)
+{
+	struct fu_ring *ring = &ctx->ring;
+	struct fu_ctrl *ctrl = ring->ctrl;
+	struct waiter w = { .ctx = ctx, .arg = arg };
+	long ret;
+
+	if (ctx->deferred && fu_load_relaxed(&ctrl->submitter) != fu_tid())
+		return -EEXIST;
+	run_pending(ctx);
+	if (min_complete > ring->cq_entries)
+		min_complete = ring->cq_entries;
+	if (fu_cq_ready(ring) >= min_complete)
+		return 0;
+	ret = get_mask(&w);
+	if (ret)
+		return ret;
+	w.timeouts = fu_load_relaxed(&ctrl->cq_timeouts);
+	w.start_tail = fu_load_acquire(ring->cq_tail);
+	w.target = fu_load_relaxed(ring->cq_head) + min_complete;
+	if (arg->min_wait_ns)
+		w.min_until_ns = fu_now_ns(CLOCK_MONOTONIC) + arg->min_wait_ns;
+	if (w.has_mask) {
+		/* Every post has to send its byte: one may go unseen with those we take out. */
+		__atomic_fetch_or(&ctrl->polled, FU_POLLED_EDGE, __ATOMIC_SEQ_CST);
+		fu_ctx_settle(ctx, (int)arg->fd);
+	}
+	__atomic_fetch_add(&ctrl->waiters, 1, __ATOMIC_SEQ_CST);
+	do {
+		ret = wait_once(&w);
+		/* Readable, but not enough yet: lower it, or ppoll would spin. */
+		if (!ret && w.has_mask)
+			fu_ringfd_lower(ctrl, (int)arg->fd);
+	} while (!ret);
+	__atomic_fetch_sub(&ctrl->waiters, 1, __ATOMIC_SEQ_CST);
+	if (ret > 0)
+		ret = 0;
+	return fu_cq_ready(ring) ? 0 : ret;
+}
+
+long fu_iopoll_reap(struct fu_ctx *ctx, u32 min_complete)
+{
+	struct fu_ctrl *ctrl = ctx->ring.ctrl;
+	u32 start = fu_load_acquire(ctx->ring.cq_tail);
+	long ret = 0;
+
+	if (min_complete > ctx->ring.cq_entries)
+		min_complete = ctx->ring.cq_entries;
+	if (fu_cq_overflown(&ctx->ring))
+		run_pending(ctx);
+	if (fu_cq_ready(&ctx->ring))
+		return 0;
+	__atomic_fetch_add(&ctrl->waiters, 1, __ATOMIC_SEQ_CST);
+	for (;;) {
+		u32 seq = __atomic_load_n(&ctrl->wake_seq, __ATOMIC_SEQ_CST);
+
+		run_pending(ctx);
+		if (fu_load_acquire(ctx->ring.cq_tail) - start >= min_complete ||
+		    !__atomic_load_n(&ctx->active, __ATOMIC_ACQUIRE))
+			break;
+		ret = fu_futex_wait(&ctrl->wake_seq, seq, -1);
+		if (ret == -EINTR)
+			break;
+		ret = 0;
+	}
+	__atomic_fetch_sub(&ctrl->waiters, 1, __ATOMIC_SEQ_CST);
+	return fu_cq_ready(&ctx->ring) ? 0 : ret;
+}

@@ -1,0 +1,246 @@
+/*
+ * The workers: threads that run what cannot be done without blocking and cannot be
+ * polled for. Two classes as in the kernel's io-wq: bounded work (regular files,
+ * block devices: ends by itself) on few threads, unbounded work (anything that may
+ * wait for somebody else) on as many as the user may have. A worker is started
+ * when work arrives and none is idle, and leaves after some seconds without work
+ * or when the process's last ring has gone.
+ *
+ * Requests with the same hash key (writes to one file) run one after the other, in
+ * the order in which they came.
+ */
+#include "engine/engine.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <sys/resource.h>
+
+#include "engine/registry.h"
+#include "engine/thread.h"
+#include "rings/mem.h"
+#include "rings/sys.h"
+
+#define IDLE_NS       5000000000LL
+#define UNBOUNDED_MAX 32768U
+#define KEY_BUCKETS   64U
+
+enum { STATE_NONE, STATE_QUEUED, STATE_RUNNING };
+
+struct class
+{
+	struct fu_list queue;
+	u32 workers, idle, max;
+	u32 wake; /* futex: bumped to wake one idle worker */
+};
+
+static struct {
+	struct fu_lock lock; /* guards all below */
+	bool ready;
+	struct class classes[2]; /* IO_WQ_BOUND, IO_WQ_UNBOUND */
+	u64 running_keys;        /* one bit for each key that a worker is at */
+	cpu_set_t affinity;
+	bool has_affinity;
+} pool;
+
+static void pool_init(void)
+{
+	struct rlimit lim;
+	cpu_set_t cpus;
+	long bytes = fu_sys(SYS_sched_getaffinity, 0, sizeof(cpus), &cpus);
+	u32 n = bytes > 0 ? (u32)CPU_COUNT_S((size_t)bytes, &cpus) : 1;
+
+	for (int i = 0; i < 2; i++)
+		fu_list_init(&pool.classes[i].queue);
+	pool.classes[IO_WQ_BOUND].max = 4 * (n ? n : 1);
+	pool.classes[IO_WQ_UNBOUND].max = UNBOUNDED_MAX;
+	if (fu_sys(SYS_prlimit64, 0, RLIMIT_NPROC, 0, &lim) == 0 && lim.rlim_cur < UNBOUNDED_MAX)
+		pool.classes[IO_WQ_UNBOUND].max = lim.rlim_cur ? (u32)lim.rlim_cur : 1;
+	fu_thread_interrupts_init();
+	pool.ready = true;
+}
+
+static u64 key_bit(const struct fu_req *req)
+{
+	return req->hash_key ? 1ULL << (req->hash_key % KEY_BUCKETS) : 0;
+}
+
+/* The next request that may run now, marked as running. lock held. */
+static struct fu_req *pick(struct class *c)
+{
+	fu_list_for_each(node, &c->queue)
+	{
+		struct fu_req *req = fu_list_entry(node, struct fu_req, queue);
+
+		if (pool.running_keys & key_bit(req))
+			continue;
+		fu_list_del(node);
+		pool.running_keys |= key_bit(req);
+		req->worker_state = STATE_RUNNING;
+		req->worker_tid = fu_tid();
+		return req;
+	}
+	return NULL;
+}
+
+/* Sleeps until there may be work. False: leave. lock held, dropped while asleep. */
+static bool wait_for_work(struct class *c)
+{
+	u32 seq = c->wake;
+	long ret;
+
+	if (!fu_registry_live())
+		return false;
+	c->idle++;
+	fu_unlock(&pool.lock);
+	ret = fu_futex_wait(&c->wake, seq, IDLE_NS);
+	fu_lock(&pool.lock);
+	c->idle--;
+	return ret != -ETIMEDOUT || c->wake != seq || !fu_list_empty(&c->queue);
+}
+
+static void *worker_main(void *arg)
+{
+	struct class *c = arg;
+
+	fu_self.in_worker = 1;
+	fu_lock(&pool.lock);
+	if (pool.has_affinity)
+		fu_sys(SYS_sched_setaffinity, 0, sizeof(pool.affinity), &pool.affinity);
+	for (;;) {
+		struct fu_req *req = pick(c);
+
+		if (req) {
+			u64 bit = key_bit(req);
+
+			fu_unlock(&pool.lock);
+			fu_req_run_on_worker(req);
+			fu_lock(&pool.lock);
+			pool.running_keys &= ~bit;
+		} else if (!wait_for_work(c)) {
+			break;
+		}
+	}
+	c->workers--;
+	fu_unlock(&pool.lock);
+	return NULL;
+}
+
+static void wake_one(struct class *c)
+{
+	c->wake++;
+	fu_futex_wake(&c->wake, 1);
+}
+
+int fu_pool_queue(struct fu_req *req)
+{
+	struct fu_ctx *ctx = req->ctx;
+	bool bounded = !req->op->unbounded || (req->flags & FU_REQ_NO_ARM);
+	struct class *c = &pool.classes[bounded ? IO_WQ_BOUND : IO_WQ_UNBOUND];
+	int ret = 0;
+
+	fu_lock(&ctx->lock);
+	fu_track(req, FU_AT_WORKER);
+	fu_lock(&pool.lock);
+	if (!pool.ready)
+		pool_init();
+	if (req->op->hash_reg && bounded && !req->hash_key)
+		req->hash_key = (req->sqe_fd * 2 + !!(req->flags & FU_REQ_FIXED_FILE)) | 1U << 31;
+	req->bounded = bounded;
+	req->worker_state = STATE_QUEUED;
+	fu_list_add_tail(&c->queue, &req->queue);
+	if (pool.running_keys & key_bit(req)) {
+		/* The worker at this key comes to it next. */
+	} else if (c->idle) {
+		wake_one(c);
+	} else if (c->workers < c->max) {
+		c->workers++;
+		ret = fu_thread_start(worker_main, c);
+		if (ret) {
+			c->workers--;
+			/* Those that exist will get to it; without any there is no way. */
+			if (c->workers)
+				ret = 0;
+			else
+				fu_list_del(&req->queue);
+		}
+	}
+	fu_unlock(&pool.lock);
+	if (ret)
+		fu_untrack(req);
+	fu_unlock(&ctx->lock);
+	if (!ret)
+		FU_COUNT(worker, 1);
+	return ret;
+}
+
+int fu_pool_take(struct fu_req *req)
+{
+	int ret = FU_TAKE_OK;
+
+	fu_lock(&pool.lock);
+	if (req->worker_state == STATE_QUEUED) {
+		fu_list_del(&req->queue);
+	} else {
+		fu_store_release(&req->cancelled, 1);
+		fu_thread_interrupt(req->worker_tid);
+		ret = FU_TAKE_BUSY;
+	}
+	fu_unlock(&pool.lock);
+	return ret;
+}
+
+void fu_pool_idle(void)
+{
+	if (!fu_load_relaxed(&pool.ready))
+		return;
+	fu_lock(&pool.lock);
+	for (int i = 0; i < 2; i++) {
+		pool.classes[i].wake++;
+		fu_futex_wake(&pool.classes[i].wake, INT32_MAX);
+	}
+	fu_unlock(&pool.lock);
+}
+
+void fu_pool_reset(void)
+{
+	u32 max[2] = { pool.classes[0].max, pool.classes[1].max };
+	bool ready = pool.ready;
+
+	pool.lock.word = 0;
+	pool.running_keys = 0;
+	fu_memset(pool.classes, 0, sizeof(pool.classes));
+	for (int i = 0; i < 2; i++) {
+		fu_list_init(&pool.classes[i].queue);
+		pool.classes[i].max = max[i];
+	}
+	pool.ready = ready;
+}
+
+void fu_pool_limits(u32 limits[2])
+{
+	fu_lock(&pool.lock);
+	if (!pool.ready)
+		pool_init();
+	for (int i = 0; i < 2; i++) {
+		u32 old = pool.classes[i].max;
+
+		if (limits[i])
+			pool.classes[i].max = limits[i];
+		limits[i] = old;
+	}
+	fu_unlock(&pool.lock);
+}
+
+int fu_pool_affinity(const void *mask, size_t bytes)
+{
+	fu_lock(&pool.lock);
+	if (!pool.ready)
+		pool_init();
+	fu_memset(&pool.affinity, 0, sizeof(pool.affinity));
+	if (bytes > sizeof(pool.affinity))
+		bytes = sizeof(pool.affinity);
+	fu_memcpy(&pool.affinity, mask, bytes);
+	pool.has_affinity = true;
+	fu_unlock(&pool.lock);
+	return 0;
+}

@@ -1,0 +1,119 @@
+/* Marks and numbers of the engine's own descriptors; see fds.h. */
+#include "rings/fds.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+
+#include "rings/lock.h"
+#include "rings/sys.h"
+
+/* They start at half the soft limit, but not above this: the kernel's table grows with the number.
+ */
+#define HIGH_FD_MAX 8192UL
+#define MARKS       (1U << 20)
+
+/* One bit for each number; set before the descriptor can be seen by others, cleared before it
+ * closes. */
+static u8 *marks;
+
+/* Serialises those that lift the limit: each restores what it found. */
+static struct fu_lock limit_lock;
+
+void fu_fds_init(void)
+{
+	void *p;
+
+	if (marks)
+		return;
+	p = fu_ptr((u64)fu_sys(SYS_mmap, 0, MARKS / 8, PROT_READ | PROT_WRITE,
+	                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
+	if (!fu_ptr_is_err(p))
+		fu_store_release(&marks, p);
+}
+
+static void mark(int fd)
+{
+	u8 *map = fu_load_acquire(&marks);
+
+	if (map && (u32)fd < MARKS)
+		__atomic_fetch_or(&map[fd / 8], (u8)(1U << fd % 8), __ATOMIC_RELAXED);
+}
+
+static void unmark(int fd)
+{
+	u8 *map = fu_load_acquire(&marks);
+
+	if (map && (u32)fd < MARKS)
+		__atomic_fetch_and(&map[fd / 8], (u8) ~(1U << fd % 8), __ATOMIC_RELAXED);
+}
+
+bool fu_fd_is_engine(int fd)
+{
+	const u8 *map = fu_load_acquire(&marks);
+
+	return map && (u32)fd < MARKS && (fu_load_relaxed(&map[fd / 8]) >> fd % 8 & 1);
+}
+
+static long high_base(void)
+{
+	struct rlimit lim;
+
+	if (fu_sys(SYS_prlimit64, 0, RLIMIT_NOFILE, 0, &lim) < 0)
+		return 256;
+	return (long)(lim.rlim_cur / 2 < HIGH_FD_MAX ? lim.rlim_cur / 2 : HIGH_FD_MAX);
+}
+
+/*
+ * The soft limit may be used up while the hard one is not: lifted for the moment of
+ * the call, since a descriptor above the limit stays valid.
+ */
+static long dup_above_limit(int fd)
+{
+	struct rlimit lim, lifted;
+	long ret = -EMFILE;
+
+	if (fu_sys(SYS_prlimit64, 0, RLIMIT_NOFILE, 0, &lim) < 0 || lim.rlim_cur >= lim.rlim_max)
+		return ret;
+	lifted = lim;
+	lifted.rlim_cur = lim.rlim_max;
+	fu_lock(&limit_lock);
+	if (fu_sys(SYS_prlimit64, 0, RLIMIT_NOFILE, &lifted, 0) == 0) {
+		ret = fu_sys(SYS_fcntl, fd, F_DUPFD_CLOEXEC, lim.rlim_cur);
+		fu_sys(SYS_prlimit64, 0, RLIMIT_NOFILE, &lim, 0);
+	}
+	fu_unlock(&limit_lock);
+	return ret;
+}
+
+int fu_fd_dup_high(int fd)
+{
+	long ret = fu_sys(SYS_fcntl, fd, F_DUPFD_CLOEXEC, high_base());
+
+	if (ret == -EMFILE || ret == -EINVAL)
+		ret = dup_above_limit(fd);
+	if (ret == -EMFILE || ret == -EINVAL)
+		ret = fu_sys(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 3);
+	if (ret >= 0)
+		mark((int)ret);
+	return (int)ret;
+}
+
+int fu_fd_high(int fd)
+{
+	int high = fu_fd_dup_high(fd);
+
+	if (high < 0) {
+		mark(fd);
+		return fd;
+	}
+	fu_sys(SYS_close, fd);
+	return high;
+}
+
+void fu_fd_close(int fd)
+{
+	unmark(fd);
+	fu_sys(SYS_close, fd);
+}

@@ -1,0 +1,22 @@
+/*
+ * The engine's own descriptors. They live in the program's table, numbered high,
+ * close-on-exec, and marked: the program may neither close nor use them.
+ */
+#ifndef FU_FDS_H
+#define FU_FDS_H
+
+#include "rings/types.h"
+
+/* Allocates the marks; without it (or without memory) nothing is marked. */
+void fu_fds_init(void);
+
+/* A marked, close-on-exec duplicate of `fd` with a high number, or -errno (-EBADF, -EMFILE). */
+int fu_fd_dup_high(int fd);
+/* Moves `fd` out of the way of the program's numbers and marks it; returns the new number. */
+int fu_fd_high(int fd);
+/* Closes one of the engine's descriptors. */
+void fu_fd_close(int fd);
+
+bool fu_fd_is_engine(int fd);
+
+#endif

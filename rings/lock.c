@@ -1,0 +1,124 @@
+/* Locks, futexes and thread ids; the rules are in lock.h. */
+#include "rings/lock.h"
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <sys/mman.h>
+#include <time.h>
+
+#include "rings/sys.h"
+
+#ifndef MADV_WIPEONFORK
+#define MADV_WIPEONFORK 18
+#endif
+
+#define FU_LOCK_WAITERS 0x80000000U
+#define FU_LOCK_SPINS   60
+/* How long a sleeper trusts the owner before it looks whether that still lives. */
+#define FU_LOCK_CHECK_NS 50000000L
+
+__thread struct fu_thread fu_self __attribute__((tls_model("initial-exec")));
+
+static struct fu_wipe fu_wipe_static;
+struct fu_wipe *fu_wipe = &fu_wipe_static;
+
+static void no_signals(void)
+{
+}
+
+void (*fu_signals_release)(void) = no_signals;
+
+void fu_wipe_init(void)
+{
+	void *page;
+
+	if (fu_wipe != &fu_wipe_static)
+		return;
+	page = fu_ptr((u64)fu_sys(SYS_mmap, 0, FU_PAGE, PROT_READ | PROT_WRITE,
+	                          MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+	if (fu_ptr_is_err(page))
+		return;
+	/* Before Linux 4.14 there is no such advice: then the fork handler zeroes gen. */
+	fu_sys(SYS_madvise, page, FU_PAGE, MADV_WIPEONFORK);
+	fu_wipe = page;
+}
+
+u32 fu_tid_slow(void)
+{
+	u32 tid = (u32)fu_sys(SYS_gettid);
+
+	fu_self.tid = tid;
+	fu_self.gen = fu_load_relaxed(&fu_wipe->gen);
+	return tid;
+}
+
+long fu_futex_wait(u32 *word, u32 val, s64 timeout_ns)
+{
+	struct timespec ts;
+
+	/* Without an end the call would restart under SA_RESTART: a year is as good as none. */
+	if (timeout_ns < 0)
+		timeout_ns = 365LL * 86400 * 1000000000LL;
+	ts.tv_sec = timeout_ns / 1000000000LL;
+	ts.tv_nsec = timeout_ns % 1000000000LL;
+	return fu_sys(SYS_futex, word, FUTEX_WAIT, val, &ts, 0, 0);
+}
+
+long fu_futex_wake(u32 *word, int count)
+{
+	return fu_sys(SYS_futex, word, FUTEX_WAKE, count, 0, 0, 0);
+}
+
+static bool owner_is_dead(u32 word)
+{
+	u32 tid = word & ~FU_LOCK_WAITERS;
+
+	return tid && fu_sys(SYS_tkill, tid, 0) == -ESRCH;
+}
+
+/*
+ * The word goes through 0 -> tid -> tid|WAITERS -> 0. A thread that has slept
+ * takes the lock with the waiters bit set, since it cannot know that it was the
+ * only sleeper; the price is one wake-up too many at the end.
+ */
+void fu_lock_slow(struct fu_lock *lock, u32 me)
+{
+	u32 word, mine = me;
+
+	for (int spin = 0; spin < FU_LOCK_SPINS; spin++) {
+		word = 0;
+		if (__atomic_compare_exchange_n(&lock->word, &word, mine, true, __ATOMIC_ACQUIRE,
+		                                __ATOMIC_RELAXED))
+			return;
+		__builtin_ia32_pause();
+	}
+	mine = me | FU_LOCK_WAITERS;
+	for (;;) {
+		word = fu_load_relaxed(&lock->word);
+		if (!word) {
+			if (__atomic_compare_exchange_n(&lock->word, &word, mine, false,
+			                                __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+				return;
+			continue;
+		}
+		if (!(word & FU_LOCK_WAITERS) &&
+		    !__atomic_compare_exchange_n(&lock->word, &word, word | FU_LOCK_WAITERS, false,
+		                                 __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+			continue;
+		word |= FU_LOCK_WAITERS;
+		if (fu_futex_wait(&lock->word, word, FU_LOCK_CHECK_NS) != -ETIMEDOUT)
+			continue;
+		if (owner_is_dead(word) &&
+		    __atomic_compare_exchange_n(&lock->word, &word, mine, false, __ATOMIC_ACQUIRE,
+		                                __ATOMIC_RELAXED))
+			return;
+	}
+}
+
+void fu_unlock_slow(struct fu_lock *lock)
+{
+	u32 word = __atomic_exchange_n(&lock->word, 0, __ATOMIC_RELEASE);
+
+	if (word & FU_LOCK_WAITERS)
+		fu_futex_wake(&lock->word, 1);
+}

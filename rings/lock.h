@@ -1,0 +1,127 @@
+/*
+ * Locks and the identity of threads.
+ *
+ * A lock is one futex word that holds the owner's thread id. It works in shared
+ * memory between processes, and it survives the death of its holder: a waiter
+ * that finds the owner gone takes the lock over. What a lock guards must
+ * therefore make sense after any prefix of a critical section.
+ *
+ * While a thread holds a lock its fu_self.critical is above zero. The preload
+ * layer uses that to hold back the program's signal handlers: none of them ever
+ * runs between a lock and its unlock.
+ *
+ * Lock order, outermost first:
+ * ctrl.submit_lock -> ctx.lock -> poller -> registry -> pool, timers -> ctrl.cq_lock -> allocator.
+ */
+#ifndef FU_LOCK_H
+#define FU_LOCK_H
+
+#include "rings/types.h"
+
+struct fu_lock {
+	u32 word; /* 0, or the owner's tid, with FU_LOCK_WAITERS if somebody sleeps */
+};
+
+struct fu_thread {
+	u32 gen;         /* the process generation in which `tid` was read */
+	u32 tid;         /* valid while gen matches fu_wipe->gen */
+	u32 critical;    /* locks held by this thread */
+	u8 engine;       /* one of the engine's own threads */
+	u8 sig_deferred; /* the preload layer has signals to deliver when critical drops to 0 */
+	u8 in_worker;    /* runs requests of a worker pool (for EVENTFD_ASYNC) */
+};
+
+extern __thread struct fu_thread fu_self __attribute__((tls_model("initial-exec")));
+
+/*
+ * A page that the kernel zeroes in every forked child, however the child was
+ * made. gen is the process's pid once the engine has set itself up in it, so 0
+ * means: this is a new process, nothing of the parent's threads is here.
+ */
+struct fu_wipe {
+	u32 gen;
+};
+extern struct fu_wipe *fu_wipe;
+
+/* Sets up the page; called once, before any other thread can be in the engine. */
+void fu_wipe_init(void);
+
+/* Called when critical drops to 0 with sig_deferred set; installed by the preload layer. */
+extern void (*fu_signals_release)(void);
+
+u32 fu_tid_slow(void);
+
+/* The calling thread's id, without a system call after the first time. */
+static inline u32 fu_tid(void)
+{
+	if (fu_likely(fu_self.gen && fu_self.gen == fu_load_relaxed(&fu_wipe->gen)))
+		return fu_self.tid;
+	return fu_tid_slow();
+}
+
+void fu_lock_slow(struct fu_lock *lock, u32 me);
+void fu_unlock_slow(struct fu_lock *lock);
+
+static inline void fu_critical_enter(void)
+{
+	fu_self.critical++;
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+}
+
+static inline void fu_critical_leave(void)
+{
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	if (--fu_self.critical == 0 && fu_unlikely(fu_self.sig_deferred))
+		fu_signals_release();
+}
+
+/* Takes the lock; never fails. Not recursive. */
+static inline void fu_lock(struct fu_lock *lock)
+{
+	u32 me = fu_tid(), free_word = 0;
+
+	fu_critical_enter();
+	if (fu_unlikely(!__atomic_compare_exchange_n(&lock->word, &free_word, me, false,
+	                                             __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)))
+		fu_lock_slow(lock, me);
+}
+
+/* Takes the lock if it is free. Returns whether it did. */
+static inline bool fu_trylock(struct fu_lock *lock)
+{
+	u32 me = fu_tid(), free_word = 0;
+
+	fu_critical_enter();
+	if (__atomic_compare_exchange_n(&lock->word, &free_word, me, false, __ATOMIC_ACQUIRE,
+	                                __ATOMIC_RELAXED))
+		return true;
+	fu_critical_leave();
+	return false;
+}
+
+static inline void fu_unlock(struct fu_lock *lock)
+{
+	u32 me = fu_self.tid;
+
+	if (fu_unlikely(!__atomic_compare_exchange_n(&lock->word, &me, 0, false, __ATOMIC_RELEASE,
+	                                             __ATOMIC_RELAXED)))
+		fu_unlock_slow(lock);
+	fu_critical_leave();
+}
+
+/* True if the calling thread holds the lock. */
+static inline bool fu_lock_is_mine(const struct fu_lock *lock)
+{
+	return (fu_load_relaxed(&lock->word) & 0x7fffffffU) == fu_tid();
+}
+
+/*
+ * futex on a word that may be shared between processes. The wait returns 0 when
+ * woken, -EAGAIN when the word is not `val`, -ETIMEDOUT, or -EINTR after any
+ * signal handler, SA_RESTART or not (a futex wait with a timeout never restarts).
+ * timeout_ns: relative, negative for none.
+ */
+long fu_futex_wait(u32 *word, u32 val, s64 timeout_ns);
+long fu_futex_wake(u32 *word, int count);
+
+#endif

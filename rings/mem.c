@@ -1,0 +1,147 @@
+/* The allocator; mem.h says what it promises. */
+#include "rings/mem.h"
+
+#include <sys/mman.h>
+
+#include "rings/lock.h"
+#include "rings/sys.h"
+
+#define MIN_SHIFT   6  /* 64 bytes */
+#define MAX_SHIFT   15 /* 32 KiB; above that, pages */
+#define CHUNK_BYTES (64UL * 1024)
+
+struct free_object {
+	struct free_object *next;
+};
+
+/* Guarded by `lock`: all of it. */
+static struct {
+	struct fu_lock lock;
+	struct free_object *free[MAX_SHIFT + 1];
+	char *chunk;       /* the rest of the newest chunk */
+	size_t chunk_left; /* bytes */
+} heap;
+
+void *fu_pages_alloc(size_t bytes)
+{
+	void *p = fu_ptr((u64)fu_sys(SYS_mmap, 0, fu_align_up(bytes, FU_PAGE),
+	                             PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+
+	return fu_ptr_is_err(p) ? NULL : p;
+}
+
+void fu_pages_free(void *pages, size_t bytes)
+{
+	if (pages)
+		fu_sys(SYS_munmap, pages, fu_align_up(bytes, FU_PAGE));
+}
+
+static unsigned class_of(size_t bytes)
+{
+	unsigned shift = MIN_SHIFT;
+
+	while (((size_t)1 << shift) < bytes)
+		shift++;
+	return shift;
+}
+
+/* Puts what is left of a chunk on the free lists, largest fitting class first. */
+static void retire_chunk(void)
+{
+	for (unsigned shift = MAX_SHIFT; shift >= MIN_SHIFT; shift--) {
+		while (heap.chunk_left >= (size_t)1 << shift) {
+			struct free_object *obj = (void *)heap.chunk;
+
+			obj->next = heap.free[shift];
+			heap.free[shift] = obj;
+			heap.chunk += (size_t)1 << shift;
+			heap.chunk_left -= (size_t)1 << shift;
+		}
+	}
+}
+
+void *fu_alloc(size_t bytes)
+{
+	unsigned shift;
+	struct free_object *obj;
+
+	if (bytes > (size_t)1 << MAX_SHIFT)
+		return fu_pages_alloc(bytes);
+	shift = class_of(bytes);
+	fu_lock(&heap.lock);
+	obj = heap.free[shift];
+	if (obj) {
+		heap.free[shift] = obj->next;
+	} else {
+		if (heap.chunk_left < (size_t)1 << shift) {
+			char *chunk = fu_pages_alloc(CHUNK_BYTES);
+
+			if (chunk) {
+				retire_chunk();
+				heap.chunk = chunk;
+				heap.chunk_left = CHUNK_BYTES;
+			}
+		}
+		if (heap.chunk_left >= (size_t)1 << shift) {
+			obj = (void *)heap.chunk;
+			heap.chunk += (size_t)1 << shift;
+			heap.chunk_left -= (size_t)1 << shift;
+		}
+	}
+	fu_unlock(&heap.lock);
+	return obj;
+}
+
+void *fu_zalloc(size_t bytes)
+{
+	void *p = fu_alloc(bytes);
+
+	if (p)
+		fu_memset(p, 0, bytes);
+	return p;
+}
+
+void fu_free(void *object, size_t bytes)
+{
+	struct free_object *obj = object;
+	unsigned shift;
+
+	if (!object)
+		return;
+	if (bytes > (size_t)1 << MAX_SHIFT) {
+		fu_pages_free(object, bytes);
+		return;
+	}
+	shift = class_of(bytes);
+	fu_lock(&heap.lock);
+	obj->next = heap.free[shift];
+	heap.free[shift] = obj;
+	fu_unlock(&heap.lock);
+}
+
+void fu_mem_fork_prepare(void)
+{
+	fu_lock(&heap.lock);
+}
+
+void fu_mem_fork_done(void)
+{
+	/* In the child the owner has another tid; the word is ours to clear all the same. */
+	heap.lock.word = 0;
+	fu_critical_leave();
+}
+
+void fu_mem_reset(void)
+{
+	fu_memset(&heap, 0, sizeof(heap));
+}
+
+void fu_memset(void *dst, int c, size_t n)
+{
+	__asm__ volatile("rep stosb" : "+D"(dst), "+c"(n) : "a"(c) : "memory");
+}
+
+void fu_memcpy(void *dst, const void *src, size_t n)
+{
+	__asm__ volatile("rep movsb" : "+D"(dst), "+S"(src), "+c"(n) : : "memory");
+}

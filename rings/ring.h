@@ -1,0 +1,201 @@
+/*
+ * One ring's memory: what the program sees (SQ ring, CQ ring, SQEs) and the
+ * control block that coordinates it (locks, cached indices, overflow backlog,
+ * waiters). All of it lies in one shared mapping, so that a forked child works
+ * on the same ring; struct fu_ring is this process's view of it.
+ *
+ * The program may write anything into its part at any time. The engine keeps
+ * its own copy of every size, mask and of its own index (cached_sq_head,
+ * cached_cq_tail), and masks whatever it reads, so a corrupted ring yields
+ * wrong completions but never an access outside the mapping.
+ */
+#ifndef FU_RING_H
+#define FU_RING_H
+
+#include "rings/abi.h"
+#include "rings/lock.h"
+#include "rings/types.h"
+
+/* A CQE that waits for room in the CQ ring. */
+struct fu_overflow {
+	struct fu_cqe cqe;
+	u64 big[2];
+};
+
+/* The shared control block, first in the mapping. */
+struct fu_ctrl {
+	/* Constant after creation. */
+	u32 setup_flags;
+	u32 creator; /* pid */
+	u64 ino;     /* of the program's end of the ring descriptor */
+
+	/* Submission: written under submit_lock. */
+	__attribute__((aligned(FU_CACHELINE))) struct fu_lock submit_lock;
+	u32 cached_sq_head;
+	u32 disabled;  /* IORING_SETUP_R_DISABLED and not yet enabled */
+	u32 submitter; /* tid that alone may submit (SINGLE_ISSUER), 0 if not yet known */
+
+	/* Completion: written under cq_lock, cached_cq_tail read by waiters. */
+	__attribute__((aligned(FU_CACHELINE))) struct fu_lock cq_lock;
+	u32 cached_cq_tail;     /* next index to fill; the shared tail follows at commit */
+	u32 ovf_head, ovf_tail; /* backlog, free running */
+	u32 cq_timeouts;        /* timeouts that fired: a waiter returns early on a change */
+
+	/* Waiting: waiters counts sleepers, wake_seq is what they sleep on. */
+	__attribute__((aligned(FU_CACHELINE))) u32 wake_seq;
+	u32 waiters;
+	u32 raised;  /* the ring descriptor is readable */
+	u32 polled;  /* somebody polls the descriptor: FU_POLLED_* */
+	u32 sq_wake; /* what the SQPOLL thread sleeps on */
+	u32 ended;   /* the last descriptor is gone */
+};
+
+#define FU_POLLED_LEVEL 1U
+#define FU_POLLED_EDGE  2U
+
+/* Offsets inside the program's ring region: the kernel's own. */
+#define FU_OFF_SQ_HEAD     0U
+#define FU_OFF_SQ_TAIL     4U
+#define FU_OFF_CQ_HEAD     8U
+#define FU_OFF_CQ_TAIL     12U
+#define FU_OFF_SQ_MASK     16U
+#define FU_OFF_CQ_MASK     20U
+#define FU_OFF_SQ_ENTRIES  24U
+#define FU_OFF_CQ_ENTRIES  28U
+#define FU_OFF_SQ_DROPPED  32U
+#define FU_OFF_SQ_FLAGS    36U
+#define FU_OFF_CQ_FLAGS    40U
+#define FU_OFF_CQ_OVERFLOW 44U
+#define FU_OFF_CQES        64U
+
+struct fu_ring {
+	struct fu_ctrl *ctrl;
+	u32 setup_flags;
+	u32 sq_entries, cq_entries;
+	u32 sqe_shift; /* log2 of an SQE's size */
+	u32 cqe_shift; /* log2 of a CQE slot's size */
+	u32 ovf_mask;
+
+	/* The program's memory. */
+	u8 *rings;
+	struct fu_sqe *sqes;
+	u32 *sq_head, *sq_tail, *sq_flags, *sq_dropped, *sq_array;
+	u32 *cq_head, *cq_tail, *cq_flags, *cq_overflow;
+	u8 *cqes;
+	struct fu_overflow *ovf;
+
+	/* The mapping behind it. */
+	void *seg;
+	size_t seg_bytes, rings_off, rings_bytes, sqes_off, sqes_bytes, ovf_off;
+	bool user_memory; /* IORING_SETUP_NO_MMAP */
+};
+
+/*
+ * Checks entries and flags of io_uring_setup as the kernel does and fills in
+ * p->sq_entries, p->cq_entries and the offsets. Returns 0 or -EINVAL.
+ */
+int fu_ring_layout(u32 entries, struct fu_params *p);
+
+/*
+ * Maps the ring described by a checked `p` and initialises it. With NO_MMAP the
+ * program's own memory is taken in place. Returns 0, -ENOMEM, -EFAULT or -EINVAL.
+ */
+int fu_ring_create(struct fu_ring *ring, const struct fu_params *p);
+
+/* Fills `ring` with this process's view of a mapping inherited over fork. */
+void fu_ring_adopt(struct fu_ring *ring, const struct fu_ring *parent);
+
+void fu_ring_destroy(struct fu_ring *ring);
+
+/*
+ * Serves mmap(addr, len, prot, flags, ringfd, off) for the offsets of the ring's
+ * own regions. Returns the address or -errno, -ENOMEM for an offset that names nothing.
+ */
+long fu_ring_map(struct fu_ring *ring, void *addr, size_t len, int prot, int flags, u64 off);
+
+/*
+ * Maps a second view, `len` long, of the `bytes` at `src`, a shared mapping, as mmap(addr,
+ * len, prot, flags) would; what is longer than `bytes` has no access.
+ */
+long fu_map_alias(void *src, size_t bytes, size_t len, void *addr, int prot, int flags);
+
+/* ---- submission queue; ctrl.submit_lock held ---- */
+
+/* SQEs that the program has published and nobody has consumed. */
+static inline u32 fu_sq_pending(const struct fu_ring *ring)
+{
+	u32 n = fu_load_acquire(ring->sq_tail) - ring->ctrl->cached_sq_head;
+
+	return n < ring->sq_entries ? n : ring->sq_entries;
+}
+
+/*
+ * Consumes one SQ slot. Returns the SQE, in memory that the program may change
+ * under us, or NULL if the slot's index was out of range (then sq_dropped grew).
+ */
+const struct fu_sqe *fu_sq_next(struct fu_ring *ring);
+
+/* Publishes the consumed head. */
+static inline void fu_sq_commit(struct fu_ring *ring)
+{
+	fu_store_release(ring->sq_head, ring->ctrl->cached_sq_head);
+}
+
+static inline void fu_sq_flags_set(struct fu_ring *ring, u32 bits)
+{
+	__atomic_fetch_or(ring->sq_flags, bits, __ATOMIC_SEQ_CST);
+}
+
+static inline void fu_sq_flags_clear(struct fu_ring *ring, u32 bits)
+{
+	__atomic_fetch_and(ring->sq_flags, ~bits, __ATOMIC_SEQ_CST);
+}
+
+/* ---- completion queue; ctrl.cq_lock held, but for fu_cq_ready ---- */
+
+/* CQEs in the ring that the program has not taken, capped at the ring's size. */
+static inline u32 fu_cq_ready(const struct fu_ring *ring)
+{
+	u32 n = fu_load_acquire(ring->cq_tail) - fu_load_relaxed(ring->cq_head);
+
+	return n < ring->cq_entries ? n : ring->cq_entries;
+}
+
+static inline bool fu_cq_overflown(const struct fu_ring *ring)
+{
+	return fu_load_relaxed(&ring->ctrl->ovf_head) != fu_load_relaxed(&ring->ctrl->ovf_tail);
+}
+
+/*
+ * Fills the next CQE, or puts it into the backlog if the CQ is full or the backlog
+ * is not empty. `big` points to 16 bytes more for 32-byte CQEs, or is NULL. The
+ * program sees nothing before fu_cq_commit. Returns false if it went to the backlog.
+ */
+bool fu_cq_post(struct fu_ring *ring, u64 user_data, s32 res, u32 flags, const u64 *big);
+
+/* As fu_cq_post, but returns false and posts nothing when there is no room. */
+bool fu_cq_post_noflow(struct fu_ring *ring, u64 user_data, s32 res, u32 flags);
+
+/* Moves backlog into the CQ ring as far as it fits; clears IORING_SQ_CQ_OVERFLOW when empty. */
+void fu_cq_flush_overflow(struct fu_ring *ring);
+
+/* Publishes filled CQEs. Returns true if there were any. */
+bool fu_cq_commit(struct fu_ring *ring);
+
+/* ---- the ring's descriptor ---- */
+
+/*
+ * Makes a ring descriptor for the program (lowest free number, close-on-exec) and the
+ * engine's peer of it (high number). Returns 0, -EMFILE, -ENFILE or -ENOMEM.
+ */
+int fu_ringfd_create(int *prog, int *peer, u64 *ino);
+
+/* True once the last copy of the program's end has been closed, in whatever process. */
+bool fu_ringfd_hung_up(int peer);
+
+/* Makes the program's end readable; `again` writes even if it is, for an edge. */
+void fu_ringfd_raise(struct fu_ctrl *ctrl, int peer, bool again);
+/* Makes it unreadable; `fd` is the program's end. */
+void fu_ringfd_lower(struct fu_ctrl *ctrl, int fd);
+
+#endif

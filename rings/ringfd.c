@@ -1,0 +1,63 @@
+/*
+ * The ring's descriptor: one end of a socket pair. The program holds that end
+ * under whatever number, duplicated, inherited or sent elsewhere; the engine holds
+ * the peer. A socket is pollable in both directions, its inode number tells the
+ * ring, and the peer sees a hang-up when the last reference anywhere is gone.
+ *
+ * Readable means "there are CQEs". A byte sent from the peer raises it, and only
+ * the program's end can take the byte out again, so lowering needs that number.
+ */
+#include "rings/ring.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+#include "rings/fds.h"
+#include "rings/sys.h"
+
+int fu_ringfd_create(int *prog, int *peer, u64 *ino)
+{
+	int sv[2];
+	struct stat st;
+	long ret = fu_sys(SYS_socketpair, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv);
+
+	if (ret < 0)
+		return (int)ret;
+	ret = fu_sys(SYS_fstat, sv[0], &st);
+	if (ret < 0) {
+		fu_sys(SYS_close, sv[0]);
+		fu_sys(SYS_close, sv[1]);
+		return (int)ret;
+	}
+	*prog = sv[0];
+	*peer = fu_fd_high(sv[1]);
+	*ino = st.st_ino;
+	return 0;
+}
+
+bool fu_ringfd_hung_up(int peer)
+{
+	struct pollfd pfd = { .fd = peer };
+
+	return fu_sys(SYS_poll, &pfd, 1, 0) > 0 && (pfd.revents & (POLLHUP | POLLERR));
+}
+
+void fu_ringfd_raise(struct fu_ctrl *ctrl, int peer, bool again)
+{
+	if (__atomic_exchange_n(&ctrl->raised, 1, __ATOMIC_ACQ_REL) && !again)
+		return;
+	fu_sys(SYS_sendto, peer, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL, 0, 0);
+}
+
+void fu_ringfd_lower(struct fu_ctrl *ctrl, int fd)
+{
+	char sink[256];
+
+	if (!__atomic_exchange_n(&ctrl->raised, 0, __ATOMIC_ACQ_REL))
+		return;
+	while (fu_sys(SYS_recvfrom, fd, sink, sizeof(sink), MSG_DONTWAIT, 0, 0) ==
+	       (long)sizeof(sink))
+		;
+}
