@@ -50,7 +50,8 @@ void fu_fd_duped(int oldfd, int newfd);
  * ("the CQ is not empty"); before each wait on it call fu_ring_settle.
  */
 void fu_fd_polled(int fd, bool edge);
-/* Lowers the readability of every polled ring whose CQ is empty by now. Cheap when there is none. */
+/* Lowers the readability of every polled ring whose CQ is empty by now. Cheap when there is none.
+ */
 void fu_rings_settle(void);
 
 /* fork, around the real call, in this order; the child starts with no engine threads. */

@@ -42,6 +42,51 @@ static int put_file(struct fu_ctx *ctx, u32 index, s32 fd, u64 tag)
 	return ctx->files.slots[index] ? 0 : err;
 }
 
+/* The next free slot of the allocation range, or -ENFILE. */
+static long find_free(struct fu_ctx *ctx)
+{
+	u32 n = ctx->file_alloc_end - ctx->file_alloc_start;
+
+	for (u32 i = 0; i < n; i++) {
+		u32 index = ctx->file_alloc_start + (ctx->file_alloc_hint + i) % n;
+
+		if (!ctx->files.slots[index]) {
+			ctx->file_alloc_hint = index - ctx->file_alloc_start + 1;
+			return index;
+		}
+	}
+	return -ENFILE;
+}
+
+long fu_fixed_install(struct fu_ctx *ctx, int fd, u32 slot)
+{
+	bool alloc = slot == IORING_FILE_INDEX_ALLOC;
+	long index = alloc ? find_free(ctx) : (long)slot - 1;
+	int ret;
+
+	if (index >= 0 && !ctx->files.nr)
+		index = -ENXIO;
+	else if (index >= (long)ctx->files.nr)
+		index = -EINVAL;
+	if (index < 0)
+		return index;
+	drop_file(ctx, (u32)index);
+	ret = put_file(ctx, (u32)index, fd, 0);
+	return ret ? ret : alloc ? index : 0;
+}
+
+long fu_fixed_remove(struct fu_ctx *ctx, u32 index)
+{
+	if (!ctx->files.nr)
+		return -ENXIO;
+	if (index >= ctx->files.nr)
+		return -EINVAL;
+	if (!ctx->files.slots[index])
+		return -EBADF;
+	drop_file(ctx, index);
+	return 0;
+}
+
 static void drop_files(struct fu_ctx *ctx)
 {
 	for (u32 i = 0; i < ctx->files.nr; i++)

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include "engine/entry.h"
+#include "engine/fileinfo.h"
 #include "engine/restrict.h"
 #include "engine/stats.h"
 #include "rings/fds.h"
@@ -238,6 +239,7 @@ void fu_fd_closed(int fd)
 	u32 slot = map_get(fd);
 	struct fu_ctx *ctx;
 
+	fu_file_forget(fd);
 	if (fu_likely(!slot))
 		return;
 	map_set(fd, 0);
@@ -252,6 +254,7 @@ void fu_fd_range_closed(u32 first, u32 last)
 {
 	if (!fu_have_rings())
 		return;
+	fu_file_forget_range(first, last);
 	for (u32 fd = first; fd <= last && fd < fu_load_relaxed(&reg.fd_end); fd++) {
 		if (map_get((int)fd))
 			fu_fd_closed((int)fd);
@@ -262,6 +265,7 @@ void fu_fd_duped(int oldfd, int newfd)
 {
 	u32 slot = map_get(oldfd);
 
+	fu_file_forget(newfd);
 	if (fu_unlikely(slot))
 		map_set(newfd, slot);
 }
