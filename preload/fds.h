@@ -2,8 +2,8 @@
  * What the program does to descriptors, told to the engine. These return like
  * system calls and are shared by the libc functions and by syscall().
  */
-#ifndef FU_FDS_H
-#define FU_FDS_H
+#ifndef FU_PRELOAD_FDS_H
+#define FU_PRELOAD_FDS_H
 
 #include "rings/types.h"
 

@@ -10,7 +10,6 @@
  */
 #include <errno.h>
 #include <pthread.h>
-#include <stdlib.h>
 #include "preload/export.h"
 #include "preload/init.h"
 #include "preload/next.h"
@@ -326,21 +325,41 @@ FU_EXPORT int pthread_attr_setsigmask_np(pthread_attr_t *attr, const sigset_t *m
 	return fu_next.pthread_attr_setsigmask_np(attr, fu_open_sigsys(mask, &copy));
 }
 
+/* What a new thread runs. Taken from a pool: the engine starts threads where malloc is out of
+ * bounds. */
 struct thread_start {
+	u32 taken; /* set by the creator, cleared by the new thread once it has read the rest */
 	void *(*routine)(void *);
 	void *arg;
 };
 
-static void *start_blocked(void *p)
-{
-	struct thread_start start = *(struct thread_start *)p;
+static struct thread_start thread_starts[32];
 
-	free(p);
-	fu_sigsys_blocked = true;
-	return start.routine(start.arg);
+static struct thread_start *take_start(void)
+{
+	for (size_t i = 0; i < FU_ARRAY_SIZE(thread_starts); i++) {
+		if (!__atomic_exchange_n(&thread_starts[i].taken, 1, __ATOMIC_ACQUIRE)) {
+			return &thread_starts[i];
+		}
+	}
+	return NULL;
 }
 
-/* A new thread has its creator's mask, and so its creator's belief. */
+static void *start_blocked(void *p)
+{
+	struct thread_start *start = p;
+	void *(*routine)(void *) = start->routine;
+	void *arg = start->arg;
+
+	fu_store_release(&start->taken, 0);
+	fu_sigsys_blocked = true;
+	return routine(arg);
+}
+
+/*
+ * A new thread has its creator's mask, and so its creator's belief; if more threads
+ * than the pool holds are about to start, one of them will see SIGSYS as it is.
+ */
 FU_EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attr,
                              void *(*routine)(void *), void *arg)
 {
@@ -348,17 +367,15 @@ FU_EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attr,
 	int ret;
 
 	fu_init();
-	if (fu_likely(!fu_sigsys_blocked)) {
+	start = fu_unlikely(fu_sigsys_blocked) ? take_start() : NULL;
+	if (!start) {
 		return fu_next.pthread_create(thread, attr, routine, arg);
 	}
-	start = malloc(sizeof(*start));
-	if (!start) {
-		return EAGAIN;
-	}
-	*start = (struct thread_start){ routine, arg };
+	start->routine = routine;
+	start->arg = arg;
 	ret = fu_next.pthread_create(thread, attr, start_blocked, start);
 	if (ret) {
-		free(start);
+		fu_store_release(&start->taken, 0);
 	}
 	return ret;
 }

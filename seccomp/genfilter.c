@@ -44,9 +44,9 @@ static void add_rules(scmp_filter_ctx ctx, uint32_t action)
 	must(seccomp_rule_add(ctx, action, FU_NR_ENTER, 0), "io_uring_enter");
 	must(seccomp_rule_add(ctx, action, FU_NR_REGISTER, 0), "io_uring_register");
 	must(seccomp_rule_add(ctx, action, SCMP_SYS(close), 0), "close");
-	add_mmap(ctx, action, SCMP_A5(SCMP_CMP_EQ, 0));
-	add_mmap(ctx, action, SCMP_A5(SCMP_CMP_EQ, 0x8000000));
-	add_mmap(ctx, action, SCMP_A5(SCMP_CMP_EQ, 0x10000000));
+	add_mmap(ctx, action, SCMP_A5(SCMP_CMP_MASKED_EQ, UINT64_MAX, 0));
+	add_mmap(ctx, action, SCMP_A5(SCMP_CMP_MASKED_EQ, UINT64_MAX, 0x8000000));
+	add_mmap(ctx, action, SCMP_A5(SCMP_CMP_MASKED_EQ, UINT64_MAX, 0x10000000));
 	add_mmap(ctx, action, SCMP_A5(SCMP_CMP_MASKED_EQ, 0xffffffff80000000, 0x80000000));
 }
 

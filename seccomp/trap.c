@@ -21,6 +21,7 @@
 #include <ucontext.h>
 #include "engine/counters.h"
 #include "engine/entry.h"
+#include "engine/thread.h"
 #include "rings/sys.h"
 #include "seccomp/dispatch.h"
 #include "seccomp/filter.h"
@@ -184,7 +185,9 @@ static void on_sigsys(int sig, siginfo_t *si, void *context)
 	(void)sig;
 	if (is_ours(si)) {
 		serve(context);
-	} else if (si->si_code != SI_TKILL || !fu_thread_is_engine()) {
+	} else if (si->si_code == SI_TKILL && fu_thread_is_engine()) {
+		fu_thread_interrupted(context);
+	} else {
 		deliver_foreign(si, context);
 	}
 }
