@@ -7,6 +7,7 @@
 #include <sys/auxv.h>
 #include "engine/config.h"
 #include "engine/stats.h"
+#include "preload/handlers.h"
 #include "preload/init.h"
 #include "preload/next.h"
 #include "preload/process.h"
@@ -111,6 +112,7 @@ void fu_init_slow(char *const *env)
 	fu_next_resolve();
 	fu_stats_init(fu_config.stats);
 	fu_process_init();
+	fu_handlers_init();
 	fu_init_rescan();
 	fu_store_release(&fu_init_state, FU_INIT_DONE);
 }

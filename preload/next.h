@@ -34,13 +34,6 @@
 	X(int, sigprocmask, (int, const sigset_t *, sigset_t *))                                 \
 	X(int, pthread_sigmask, (int, const sigset_t *, sigset_t *))                             \
 	X(int, sigsuspend, (const sigset_t *))                                                   \
-	X(void *, signal, (int, void *))                                                         \
-	X(void *, sysv_signal, (int, void *))                                                    \
-	X(void *, sigset, (int, void *))                                                         \
-	X(int, sighold, (int))                                                                   \
-	X(int, sigrelse, (int))                                                                  \
-	X(int, sigignore, (int))                                                                 \
-	X(int, siginterrupt, (int, int))                                                         \
 	X(int, pthread_create, (pthread_t *, const pthread_attr_t *, void *(*)(void *), void *)) \
 	X(int, pthread_attr_setsigmask_np, (pthread_attr_t *, const sigset_t *))                 \
 	X(int, _Fork, (void))                                                                    \

@@ -15,6 +15,7 @@
 #include "engine/entry.h"
 #include "engine/stats.h"
 #include "preload/export.h"
+#include "preload/handlers.h"
 #include "preload/init.h"
 #include "preload/next.h"
 #include "preload/process.h"
@@ -50,6 +51,8 @@ static void child_after_fork(void)
 	if (fu_have_rings()) {
 		fu_fork_child();
 	}
+	fu_sigsys_fork_child();
+	fu_handlers_fork_child();
 }
 
 void fu_process_init(void)

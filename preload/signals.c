@@ -5,21 +5,29 @@
  * thread, whether the program believes it blocked, and per signal, whether its
  * sa_mask held it; what is reported back is what the program set. The masks are
  * cleaned from the start, not from the first ring on: the filter may come with a
- * library that is loaded later, to threads that exist already. The handler is
- * virtual only once it is ours (fu_sigsys_is_owned).
+ * library that is loaded later, to threads that exist already. Handlers are the
+ * kernel's until there is a filter (SIGSYS) or a ring (all others: handlers.c).
  */
 #include <errno.h>
 #include <pthread.h>
 #include "preload/export.h"
+#include "preload/handlers.h"
 #include "preload/init.h"
 #include "preload/next.h"
 #include "preload/signals.h"
 #include "rings/sys.h"
 
 #define KERNEL_SIGSET_SIZE 8
+#define KERNEL_SA_RESTORER 0x04000000UL
+/* Of glibc's own use: sigaction refuses them. */
+#define SIGNAL_CANCEL 32
+#define SIGNAL_SETXID 33
 
 /* Bit (signal - 1): the program's sa_mask for that signal has SIGSYS in it. */
 static u64 sa_mask_has_sigsys;
+
+/* The same: siginterrupt() was called for that signal, so signal() does without SA_RESTART. */
+static u64 interrupting;
 
 static bool has_sigsys(const sigset_t *set)
 {
@@ -120,40 +128,53 @@ FU_EXPORT int sigsuspend(const sigset_t *mask)
 	return fu_next.sigsuspend(fu_open_sigsys(mask, &copy));
 }
 
-static bool is_virtual(int sig)
+/* From libc's structure to the kernel's and back. */
+static struct fu_ksigaction to_kernel(const struct sigaction *act)
 {
-	fu_init();
-	return sig == SIGSYS && fu_sigsys_is_owned();
+	return (struct fu_ksigaction){ .handler = (u64)(uintptr_t)act->sa_sigaction,
+		                       .flags = (u32)act->sa_flags | KERNEL_SA_RESTORER,
+		                       .restorer = (u64)(uintptr_t)fu_sigsys_restorer,
+		                       .mask = act->sa_mask.__val[0] };
 }
 
-/* sigaction(SIGSYS) as libc has it, on the action that is kept aside. */
-static int virtual_action(const struct sigaction *act, struct sigaction *old)
+static void from_kernel(struct sigaction *act, const struct fu_ksigaction *k)
+{
+	*act = (struct sigaction){ .sa_flags = (int)(u32)(k->flags & ~KERNEL_SA_RESTORER) };
+	act->sa_sigaction = (void (*)(int, siginfo_t *, void *))(uintptr_t)k->handler;
+	act->sa_restorer = (void (*)(void))(uintptr_t)k->restorer;
+	act->sa_mask.__val[0] = k->mask;
+}
+
+/* sigaction once the handlers are ours to call. */
+static int kept_action(int sig, const struct sigaction *act, struct sigaction *old)
 {
 	struct fu_ksigaction new, before;
+	long ret;
 
+	if (sig == SIGNAL_CANCEL || sig == SIGNAL_SETXID) {
+		errno = EINVAL;
+		return -1;
+	}
 	if (act) {
-		new = (struct fu_ksigaction){ .handler = (u64)(uintptr_t)act->sa_sigaction,
-			                      .flags = (u32)act->sa_flags,
-			                      .mask = act->sa_mask.__val[0] };
+		new = to_kernel(act);
 	}
-	fu_sigsys_program_action(act ? &new : NULL, &before);
-	if (old) {
-		*old = (struct sigaction){ .sa_flags = (int)before.flags & ~0x04000000 };
-		old->sa_sigaction = (void (*)(int, siginfo_t *, void *))(uintptr_t)before.handler;
-		old->sa_mask.__val[0] = before.mask;
+	ret = fu_handlers_action(sig, act ? &new : NULL, &before);
+	if (ret == 0 && old) {
+		from_kernel(old, &before);
 	}
-	return 0;
+	return (int)fu_to_libc(ret);
 }
 
-FU_EXPORT int sigaction(int sig, const struct sigaction *act, struct sigaction *old)
+static int change_action(int sig, const struct sigaction *act, struct sigaction *old)
 {
 	u64 bit = sig >= 1 && sig <= 64 ? 1ULL << (sig - 1) : 0;
 	struct sigaction copy;
 	bool before, in_mask = false;
 	int ret;
 
-	if (is_virtual(sig)) {
-		return virtual_action(act, old);
+	fu_init();
+	if (fu_handlers_active() || (sig == SIGSYS && fu_sigsys_is_owned())) {
+		return kept_action(sig, act, old);
 	}
 	before = fu_load_relaxed(&sa_mask_has_sigsys) & bit;
 	if (act) {
@@ -173,47 +194,54 @@ FU_EXPORT int sigaction(int sig, const struct sigaction *act, struct sigaction *
 	return ret;
 }
 
+FU_EXPORT int sigaction(int sig, const struct sigaction *act, struct sigaction *old)
+{
+	return change_action(sig, act, old);
+}
+
 long fu_raw_sigaction(int sig, const struct fu_ksigaction *act, struct fu_ksigaction *old,
                       size_t size)
 {
-	struct fu_ksigaction copy;
+	struct fu_ksigaction copy, before;
+	long ret;
 
-	if (sig == SIGSYS && fu_sigsys_is_owned() && size == KERNEL_SIGSET_SIZE) {
-		fu_sigsys_program_action(act, old);
-		return 0;
+	if (size != KERNEL_SIGSET_SIZE) {
+		return fu_sys(SYS_rt_sigaction, sig, act, old, size);
 	}
-	if (act && size == KERNEL_SIGSET_SIZE && (act->mask & FU_SIGSYS_BIT)) {
+	if (act) {
 		copy = *act;
 		copy.mask &= ~FU_SIGSYS_BIT;
-		act = &copy;
 	}
-	return fu_sys(SYS_rt_sigaction, sig, act, old, size);
+	if (fu_handlers_active() || (sig == SIGSYS && fu_sigsys_is_owned())) {
+		ret = fu_handlers_action(sig, act, &before);
+		if (ret == 0 && old) {
+			*old = before;
+		}
+		return ret;
+	}
+	return fu_sys(SYS_rt_sigaction, sig, act ? &copy : NULL, old, size);
 }
 
-/* signal() and its dialects for SIGSYS: returns the handler there was. */
-static void *virtual_signal(void *handler, int flags)
+/* The older functions, in terms of the one above: libc's own would go past it. */
+static __sighandler_t set_handler(int sig, __sighandler_t handler, int flags)
 {
-	struct sigaction act = { .sa_flags = flags }, old;
+	struct sigaction act = { .sa_handler = handler, .sa_flags = flags }, old;
 
-	act.sa_sigaction = (void (*)(int, siginfo_t *, void *))(uintptr_t)handler;
-	virtual_action(&act, &old);
-	return (void *)(uintptr_t)old.sa_sigaction;
-}
-
-static void *to_pointer(__sighandler_t handler)
-{
-	return (void *)(uintptr_t)handler;
-}
-
-static __sighandler_t to_handler(void *p)
-{
-	return (__sighandler_t)(uintptr_t)p;
+	return handler == SIG_ERR || change_action(sig, &act, &old) ? SIG_ERR : old.sa_handler;
 }
 
 FU_EXPORT __sighandler_t signal(int sig, __sighandler_t handler)
 {
-	return to_handler(is_virtual(sig) ? virtual_signal(to_pointer(handler), SA_RESTART)
-	                                  : fu_next.signal(sig, to_pointer(handler)));
+	u64 bit = sig >= 1 && sig <= 64 ? 1ULL << (sig - 1) : 0;
+	int flags = fu_load_relaxed(&interrupting) & bit ? 0 : SA_RESTART;
+	struct sigaction act = { .sa_handler = handler, .sa_flags = flags }, old;
+
+	if (handler == SIG_ERR || !bit) {
+		errno = EINVAL;
+		return SIG_ERR;
+	}
+	sigaddset(&act.sa_mask, sig);
+	return change_action(sig, &act, &old) ? SIG_ERR : old.sa_handler;
 }
 
 FU_EXPORT __sighandler_t bsd_signal(int sig, __sighandler_t handler)
@@ -228,9 +256,7 @@ FU_EXPORT __sighandler_t ssignal(int sig, __sighandler_t handler)
 
 FU_EXPORT __sighandler_t sysv_signal(int sig, __sighandler_t handler)
 {
-	return to_handler(is_virtual(sig) ? virtual_signal(to_pointer(handler),
-	                                                   (int)(SA_RESETHAND | SA_NODEFER))
-	                                  : fu_next.sysv_signal(sig, to_pointer(handler)));
+	return set_handler(sig, handler, (int)(SA_RESETHAND | SA_NODEFER));
 }
 
 FU_EXPORT __sighandler_t __sysv_signal(int sig, __sighandler_t handler)
@@ -238,64 +264,69 @@ FU_EXPORT __sighandler_t __sysv_signal(int sig, __sighandler_t handler)
 	return sysv_signal(sig, handler);
 }
 
+/* Blocks or opens one signal; returns whether it was blocked, or -1. */
+static int block_one(int how, int sig)
+{
+	sigset_t set, old;
+
+	fu_init();
+	sigemptyset(&set);
+	if (sigaddset(&set, sig) || change_mask(fu_next.sigprocmask, how, &set, &old)) {
+		return -1;
+	}
+	return sigismember(&old, sig);
+}
+
 FU_EXPORT __sighandler_t sigset(int sig, __sighandler_t handler)
 {
-	bool was_blocked = fu_sigsys_blocked;
-	void *old;
+	struct sigaction act;
+	__sighandler_t old;
+	int blocked;
 
-	if (!is_virtual(sig)) {
-		return to_handler(fu_next.sigset(sig, to_pointer(handler)));
-	}
-	fu_sigsys_blocked = handler == SIG_HOLD;
 	if (handler == SIG_HOLD) {
-		struct sigaction act;
-
-		virtual_action(NULL, &act);
-		old = (void *)(uintptr_t)act.sa_sigaction;
+		if (change_action(sig, NULL, &act)) {
+			return SIG_ERR;
+		}
+		old = act.sa_handler;
+		blocked = block_one(SIG_BLOCK, sig);
 	} else {
-		old = virtual_signal(to_pointer(handler), 0);
+		old = set_handler(sig, handler, 0);
+		blocked = old == SIG_ERR ? -1 : block_one(SIG_UNBLOCK, sig);
 	}
-	return was_blocked ? SIG_HOLD : to_handler(old);
+	return blocked < 0 ? SIG_ERR : blocked ? SIG_HOLD : old;
 }
 
 FU_EXPORT int sighold(int sig)
 {
-	fu_init();
-	if (sig == SIGSYS) {
-		fu_sigsys_blocked = true;
-		return 0;
-	}
-	return fu_next.sighold(sig);
+	return block_one(SIG_BLOCK, sig) < 0 ? -1 : 0;
 }
 
 FU_EXPORT int sigrelse(int sig)
 {
-	fu_init();
-	if (sig == SIGSYS) {
-		fu_sigsys_blocked = false;
-	}
-	return fu_next.sigrelse(sig);
+	return block_one(SIG_UNBLOCK, sig) < 0 ? -1 : 0;
 }
 
 FU_EXPORT int sigignore(int sig)
 {
-	if (is_virtual(sig)) {
-		virtual_signal(to_pointer(SIG_IGN), 0);
-		return 0;
-	}
-	return fu_next.sigignore(sig);
+	return set_handler(sig, SIG_IGN, 0) == SIG_ERR ? -1 : 0;
 }
 
 FU_EXPORT int siginterrupt(int sig, int interrupt)
 {
+	u64 bit = sig >= 1 && sig <= 64 ? 1ULL << (sig - 1) : 0;
 	struct sigaction act;
 
-	if (!is_virtual(sig)) {
-		return fu_next.siginterrupt(sig, interrupt);
+	if (change_action(sig, NULL, &act)) {
+		return -1;
 	}
-	virtual_action(NULL, &act);
-	act.sa_flags = interrupt ? act.sa_flags & ~SA_RESTART : act.sa_flags | SA_RESTART;
-	return virtual_action(&act, NULL);
+	if (interrupt) {
+		__atomic_fetch_or(&interrupting, bit, __ATOMIC_RELAXED);
+		act.sa_flags &= ~SA_RESTART;
+	} else {
+		__atomic_fetch_and(&interrupting, ~bit, __ATOMIC_RELAXED);
+		act.sa_flags |= SA_RESTART;
+	}
+	return change_action(sig, &act, NULL);
 }
 
 /* The BSD masks: the first 32 signals in an int. */

@@ -8,6 +8,7 @@
 #include "seccomp/trap.h"
 
 bool fu_shim_enabled = true;
+void (*fu_before_ring)(void);
 
 long fu_dispatch_close(int fd)
 {
@@ -41,6 +42,9 @@ bool fu_dispatch(long nr, const long args[6], long *ret)
 	case FU_NR_SETUP:
 		/* The engine interrupts its own workers with SIGSYS: somebody must be at home. */
 		fu_sigsys_own();
+		if (fu_before_ring) {
+			fu_before_ring();
+		}
 		*ret = fu_io_uring_setup((u32)args[0], fu_ptr((u64)args[1]));
 		return true;
 	case FU_NR_ENTER:

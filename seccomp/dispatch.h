@@ -14,6 +14,9 @@
  */
 extern bool fu_shim_enabled;
 
+/* Called before each ring is made, for what the layer above has to prepare; may be NULL. */
+extern void (*fu_before_ring)(void);
+
 /*
  * Serves one system call. Returns true if it was the shim's, with its result
  * (a value or -errno) in *ret; false if it has to go to the kernel unchanged.

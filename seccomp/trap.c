@@ -48,7 +48,6 @@ static struct {
 	struct fu_ksigaction copy[2];
 } program;
 
-void fu_sigsys_restorer(void);
 __asm__(".text\n"
         ".hidden fu_sigsys_restorer\n"
         ".globl fu_sigsys_restorer\n"
@@ -190,6 +189,11 @@ static void on_sigsys(int sig, siginfo_t *si, void *context)
 	} else {
 		deliver_foreign(si, context);
 	}
+}
+
+void fu_sigsys_fork_child(void)
+{
+	fu_store_relaxed(&program.writer, 0);
 }
 
 bool fu_sigsys_is_owned(void)

@@ -18,6 +18,9 @@ struct fu_ksigaction {
 	u64 mask;
 };
 
+/* What a handler returns to; the kernel insists on one. Not a function to call. */
+void fu_sigsys_restorer(void);
+
 /*
  * This thread's program believes that SIGSYS is blocked; in truth it never is,
  * since a trap with SIGSYS blocked kills the process. Inherited by new threads.
@@ -35,5 +38,8 @@ bool fu_sigsys_is_owned(void);
 
 /* The program's sigaction(SIGSYS): sets it to *act and reports it in *old; either may be NULL. */
 void fu_sigsys_program_action(const struct fu_ksigaction *act, struct fu_ksigaction *old);
+
+/* In a forked child: a lock that another thread held is free. */
+void fu_sigsys_fork_child(void);
 
 #endif
