@@ -357,7 +357,7 @@ void tr_sleep_ms(unsigned ms)
 
 bool tr_under_shim(void)
 {
-	return getenv("FAKEURING_UNDER_TEST") != NULL;
+	return getenv("FU_TEST_UNDER_SHIM") != NULL;
 }
 
 int tr_wait_child(pid_t pid)
