@@ -1,6 +1,6 @@
 /*
- * Operations that only push a file's data towards the disk: FSYNC and
- * SYNC_FILE_RANGE. They always wait for the device, so a worker runs them.
+ * Operations that push a file's data towards the disk, FSYNC and SYNC_FILE_RANGE, or
+ * make room for it there, FALLOCATE. They wait for the device, so a worker runs them.
  */
 #include "engine/sync.h"
 
@@ -13,7 +13,7 @@
 struct sync {
 	u64 off;
 	u64 len;
-	u32 flags;
+	u32 flags; /* FALLOCATE: its mode */
 };
 
 int fu_fsync_prep(struct fu_req *req, const struct fu_sqe *sqe)
@@ -59,6 +59,26 @@ int fu_sync_file_range_issue(struct fu_req *req, u32 issue_flags)
 {
 	struct sync *sync = fu_cmd(req, struct sync);
 	long ret = fu_sys(SYS_sync_file_range, req->fd, sync->off, sync->len, sync->flags);
+
+	(void)issue_flags;
+	fu_req_result(req, (s32)ret, 0);
+	return ret < 0 ? (int)ret : FU_DONE;
+}
+
+int fu_fallocate_prep(struct fu_req *req, const struct fu_sqe *sqe)
+{
+	if (sqe->buf_index || sqe->op_flags || sqe->splice_fd_in)
+		return -EINVAL;
+	*fu_cmd(req, struct sync) =
+	        (struct sync){ .off = sqe->off, .len = sqe->addr, .flags = sqe->len };
+	return 0;
+}
+
+int fu_fallocate_issue(struct fu_req *req, u32 issue_flags)
+{
+	const struct sync *sync = fu_cmd(req, struct sync);
+	long ret = fu_sys_block(&req->cancelled, SYS_fallocate, req->fd, sync->flags,
+	                        (long)sync->off, (long)sync->len, 0, 0);
 
 	(void)issue_flags;
 	fu_req_result(req, (s32)ret, 0);

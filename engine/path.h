@@ -1,0 +1,34 @@
+/*
+ * Path names in requests. The kernel copies them while it takes the SQE, so a program may
+ * free them as soon as it has submitted; so do we.
+ */
+#ifndef FU_PATH_H
+#define FU_PATH_H
+
+#include "engine/engine.h"
+
+struct fu_path {
+	char *s; /* NULL: nothing held */
+	u32 bytes;
+};
+
+/*
+ * Copies the path at `user`. 0, -EFAULT, -ENAMETOOLONG, -ENOMEM, or -ENOENT for an empty one
+ * unless `empty_ok`.
+ */
+int fu_path_get(struct fu_path *path, u64 user, bool empty_ok);
+void fu_path_put(struct fu_path *path);
+
+/* -EBADF if a directory descriptor is the engine's own, which does not exist for the program. */
+int fu_dirfd_check(int dfd);
+
+/* The end of a request whose system call returned `ret`: the result, or -errno. */
+static inline int fu_sys_result(struct fu_req *req, long ret)
+{
+	if (ret < 0)
+		return (int)ret;
+	fu_req_result(req, (s32)ret, 0);
+	return FU_DONE;
+}
+
+#endif
