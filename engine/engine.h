@@ -353,10 +353,10 @@ void fu_req_issue(struct fu_req *req, u32 issue_flags);
 void fu_req_tw_issue(struct fu_req *req);
 /* Runs a punted request to its end on a worker; submit_lock not held. */
 void fu_req_run_on_worker(struct fu_req *req);
-/* Hands an owned request to the worker pool; submit_lock held or not. */
+/* Hands an owned request to the worker pool; submit_lock held. */
 void fu_req_punt(struct fu_req *req);
-/* Issues what the drain list allows; submit_lock held. */
-void fu_drain_run(struct fu_ctx *ctx);
+/* Queues what the drain list allows; whether there was any. submit_lock held. */
+bool fu_drain_run(struct fu_ctx *ctx);
 
 /*
  * The file of a request that outlives the submission: duplicates the descriptor, so that

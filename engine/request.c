@@ -9,6 +9,7 @@
 #include "engine/engine.h"
 
 #include <errno.h>
+#include <poll.h>
 
 #include "engine/stats.h"
 #include "rings/fds.h"
@@ -173,6 +174,13 @@ static void eventfd_signal(struct fu_ctx *ctx)
 	if (fu_load_relaxed(&ctx->evfd_async) && !fu_self.in_worker)
 		return;
 	fu_sys(SYS_write, fd, &one, sizeof(one));
+}
+
+static bool eventfd_pending(struct fu_ctx *ctx)
+{
+	struct pollfd pfd = { .fd = fu_load_relaxed(&ctx->evfd), .events = POLLIN };
+
+	return pfd.fd >= 0 && fu_sys(SYS_poll, &pfd, 1, 0) > 0;
 }
 
 void fu_wake_waiters(struct fu_ctx *ctx)
@@ -404,7 +412,9 @@ static void deferred_notify(struct fu_ctx *ctx)
 	fu_wake_waiters(ctx);
 	if (ctx->iopoll)
 		return;
-	eventfd_signal(ctx);
+	/* One that has not been read yet has its owner on the way here already. */
+	if (!eventfd_pending(ctx))
+		eventfd_signal(ctx);
 	if (fu_load_relaxed(&ctrl->polled))
 		fu_ringfd_raise(ctrl, ctx->peer, true);
 }
@@ -511,9 +521,7 @@ void fu_submit_unlock(struct fu_ctx *ctx)
 			posted |= post_batch(ctx);
 		else if (ctx->work.head)
 			run_work(ctx);
-		else if (ctx->drain_active)
-			fu_drain_run(ctx);
-		if (!ctx->done.head && !ctx->work.head)
+		else if (!ctx->drain_active || !fu_drain_run(ctx))
 			break;
 	}
 	fu_unlock(&ctx->ring.ctrl->submit_lock);

@@ -142,7 +142,7 @@ static void drain_add(struct fu_req *req)
  * The first on the list may go when every request outside the list has completed;
  * those behind it go along until the next one that asked for a drain itself.
  */
-void fu_drain_run(struct fu_ctx *ctx)
+bool fu_drain_run(struct fu_ctx *ctx)
 {
 	bool drain_seen = false, first = true;
 
@@ -153,7 +153,7 @@ void fu_drain_run(struct fu_ctx *ctx)
 		drain_seen |= !!(req->flags & FU_REQ_DRAIN);
 		if ((drain_seen || first) &&
 		    __atomic_load_n(&ctx->active, __ATOMIC_SEQ_CST) != ctx->drained)
-			return;
+			break;
 		fu_lock(&ctx->lock);
 		fu_list_del(&req->queue);
 		fu_untrack(req);
@@ -162,6 +162,7 @@ void fu_drain_run(struct fu_ctx *ctx)
 		fu_req_task_work(req, fu_req_tw_issue);
 		first = false;
 	}
+	return !first;
 }
 
 /* A request that does not take the straight way: failed, drained, or forced to a worker. */
@@ -365,16 +366,15 @@ static int arm(struct fu_req *req)
 
 void fu_req_punt(struct fu_req *req)
 {
+	bool guarded = req->flags & FU_REQ_ARM_LTIMEOUT;
 	int ret = make_stable(req);
 
 	if (!ret)
 		ret = fu_pool_queue(req);
-	if (!ret)
-		return;
-	if (fu_lock_is_mine(&req->ctx->ring.ctrl->submit_lock))
+	if (ret)
 		fu_req_fail(req, ret);
-	else
-		fu_req_fail_async(req, ret);
+	else if (guarded)
+		fu_ltimeout_arm(req);
 }
 
 static void would_block(struct fu_req *req)

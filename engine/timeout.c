@@ -394,8 +394,6 @@ void fu_link_timeout_event(struct fu_req *req)
 		if (taken == FU_TAKE_OK)
 			fu_req_fail(head, -ECANCELED);
 	}
-	if (ret || !(t->flags & IORING_TIMEOUT_ETIME_SUCCESS))
-		fu_req_set_fail(req);
 	fu_req_result(req, ret ? ret : -ETIME, 0);
 	fu_req_done(req);
 }

@@ -9,10 +9,14 @@
 #include "rings/lock.h"
 #include "rings/sys.h"
 
-/* They start at half the soft limit, but not above this: the kernel's table grows with the number.
+/*
+ * They start here, or at half the soft limit. A process with threads pays ten
+ * milliseconds and more (an RCU grace period) whenever the kernel has to enlarge its
+ * descriptor table; 64 numbers are there from the start.
  */
-#define HIGH_FD_MAX 8192UL
-#define MARKS       (1U << 20)
+#define HIGH_FD          960U
+#define HIGH_FD_THREADED 48U
+#define MARKS            (1U << 20)
 
 /* One bit for each number; set before the descriptor can be seen by others, cleared before it
  * closes. */
@@ -56,13 +60,18 @@ bool fu_fd_is_engine(int fd)
 	return map && (u32)fd < MARKS && (fu_load_relaxed(&map[fd / 8]) >> fd % 8 & 1);
 }
 
-static long high_base(void)
+/* glibc's own note, since 2.32; without it the process counts as threaded. */
+extern char __libc_single_threaded __attribute__((weak));
+
+static u64 high_base(void)
 {
+	bool single = &__libc_single_threaded && __libc_single_threaded;
+	u64 base = single ? HIGH_FD : HIGH_FD_THREADED;
 	struct rlimit lim;
 
-	if (fu_sys(SYS_prlimit64, 0, RLIMIT_NOFILE, 0, &lim) < 0)
-		return 256;
-	return (long)(lim.rlim_cur / 2 < HIGH_FD_MAX ? lim.rlim_cur / 2 : HIGH_FD_MAX);
+	if (fu_sys(SYS_prlimit64, 0, RLIMIT_NOFILE, 0, &lim) == 0 && lim.rlim_cur / 2 < base)
+		base = lim.rlim_cur / 2;
+	return base;
 }
 
 /*
