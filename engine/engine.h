@@ -398,6 +398,8 @@ int fu_timer_arm(struct fu_timer *timer, u32 clock, u64 deadline_ns);
 bool fu_timer_take(struct fu_timer *timer);
 /* Called by the poller. */
 void fu_timers_expire(u32 clock);
+/* The timer descriptors are gone: the next ones start unset. */
+void fu_timers_unprogram(void);
 void fu_timers_reset(void);
 u64 fu_now_ns(u32 clock);
 /* timeout.c: what a fired timer does; the callee owns timer->req. */

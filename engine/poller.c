@@ -146,6 +146,20 @@ static void special_event(u32 what)
 		fu_timers_expire(what);
 }
 
+/* lock held, no slot in use, no ring left */
+static void close_set(void)
+{
+	for (int i = 0; i < FU_POLLER_TIMERS; i++) {
+		if (poller.timerfds[i] >= 0)
+			fu_fd_close(poller.timerfds[i]);
+		poller.timerfds[i] = -1;
+	}
+	fu_timers_unprogram();
+	fu_fd_close(poller.wakefd);
+	fu_fd_close(poller.epfd);
+	poller.epfd = poller.wakefd = -1;
+}
+
 static void *poller_main(void *arg)
 {
 	struct epoll_event events[MAX_EVENTS];
@@ -158,11 +172,12 @@ static void *poller_main(void *arg)
 		fu_lock(&poller.lock);
 		if (!fu_registry_live() && !poller.used) {
 			poller.running = false;
+			close_set();
 			fu_unlock(&poller.lock);
 			return NULL;
 		}
 		fu_unlock(&poller.lock);
-		n = fu_sys(SYS_epoll_wait, poller.epfd, events, MAX_EVENTS, -1);
+		n = fu_sys(SYS_epoll_wait, fu_load_relaxed(&poller.epfd), events, MAX_EVENTS, -1);
 		for (long i = 0; i < n; i++) {
 			struct fu_req *req;
 			struct fu_ctx *ctx;
@@ -214,8 +229,6 @@ int fu_poller_start(void)
 	int ret = 0;
 	bool started = false;
 
-	if (fu_load_acquire(&poller.running))
-		return 0;
 	fu_lock(&poller.lock);
 	if (!poller.running) {
 		ret = open_set();
@@ -236,8 +249,10 @@ void fu_poller_wake(void)
 {
 	u64 one = 1;
 
-	if (fu_load_acquire(&poller.running))
+	fu_lock(&poller.lock);
+	if (poller.running)
 		fu_sys(SYS_write, poller.wakefd, &one, sizeof(one));
+	fu_unlock(&poller.lock);
 }
 
 /* A forked child: the set is the parent's too, so close our copy and begin anew. */
@@ -248,12 +263,7 @@ void fu_poller_reset(void)
 			if (slot_at(i)->own_fd)
 				fu_fd_close(slot_at(i)->fd);
 		}
-		for (int i = 0; i < FU_POLLER_TIMERS; i++) {
-			if (poller.timerfds[i] >= 0)
-				fu_fd_close(poller.timerfds[i]);
-		}
-		fu_fd_close(poller.wakefd);
-		fu_fd_close(poller.epfd);
+		close_set();
 	}
 	fu_memset(&poller, 0, sizeof(poller));
 	poller.epfd = poller.wakefd = -1;

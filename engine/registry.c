@@ -8,6 +8,7 @@
 
 #include "engine/entry.h"
 #include "engine/fileinfo.h"
+#include "engine/poller.h"
 #include "engine/restrict.h"
 #include "engine/stats.h"
 #include "rings/fds.h"
@@ -215,8 +216,10 @@ void fu_ctx_end(struct fu_ctx *ctx)
 	fu_unlock(&reg.lock);
 	fu_ctx_teardown(ctx);
 	fu_ctx_put(ctx);
-	if (!live)
+	if (!live) {
 		fu_pool_idle();
+		fu_poller_wake();
+	}
 	fu_stats_flush();
 }
 

@@ -174,6 +174,14 @@ void fu_timers_expire(u32 which)
 	}
 }
 
+void fu_timers_unprogram(void)
+{
+	fu_lock(&lock);
+	for (u32 i = 0; i < FU_POLLER_TIMERS; i++)
+		heaps[i].programmed_ns = 0;
+	fu_unlock(&lock);
+}
+
 void fu_timers_reset(void)
 {
 	lock.word = 0;
