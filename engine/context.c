@@ -78,7 +78,7 @@ void fu_ctx_adopt(struct fu_ctx *ctx, u32 gen)
 	ctx->sq = NULL;
 	ctx->link_head = ctx->link_last = NULL;
 	ctx->drain_active = ctx->drain_next = ctx->submitting = false;
-	ctx->done.head = ctx->work.head = NULL;
+	ctx->done.head = ctx->work.head = ctx->outside.head = NULL;
 	ctx->cache = ctx->freed = ctx->tw = NULL;
 	ctx->chunks = NULL;
 	ctx->active = ctx->drained = 0;

@@ -200,10 +200,11 @@ struct fu_ctx {
 	struct fu_req *link_head, *link_last;
 	bool drain_active, drain_next, drain_disabled;
 	bool restricted, submitting;
-	struct fu_batch done; /* completed, CQEs not yet posted */
-	struct fu_batch work; /* task work of this lock holder */
-	struct fu_req *cache; /* free requests */
-	struct fu_list drain; /* requests that wait for those before them */
+	struct fu_batch done;    /* completed, CQEs not yet posted */
+	struct fu_batch work;    /* task work of this lock holder */
+	struct fu_batch outside; /* to be run once the lock is free */
+	struct fu_req *cache;    /* free requests */
+	struct fu_list drain;    /* requests that wait for those before them */
 	struct fu_table files, bufs;
 	u32 file_alloc_start, file_alloc_end, file_alloc_hint;
 	struct fu_list pbufs;  /* buffer groups */
@@ -247,6 +248,8 @@ void fu_process_enter(void);
  * *err = -EBADF or -EOPNOTSUPP (an open file that is no ring).
  */
 struct fu_ctx *fu_ctx_get(u32 fd, int *err);
+/* The same for a descriptor that may be the engine's own duplicate. */
+struct fu_ctx *fu_ctx_get_file(int fd, int *err);
 void fu_ctx_put(struct fu_ctx *ctx);
 static inline void fu_ctx_hold(struct fu_ctx *ctx)
 {
@@ -317,6 +320,11 @@ void fu_req_fail_async(struct fu_req *req, s32 res);
  * Caller may or may not hold submit_lock of req->ctx.
  */
 void fu_req_task_work(struct fu_req *req, void (*fn)(struct fu_req *req));
+/*
+ * Has `fn(req)` run by this thread after it has let go of ctx's submit_lock, which it holds: for
+ * what takes another ring's. `req` is the caller's own, of whatever ring; fn ends it.
+ */
+void fu_ctx_outside(struct fu_ctx *ctx, struct fu_req *req, void (*fn)(struct fu_req *req));
 /* Runs deferred task work; submit_lock held. */
 void fu_run_deferred(struct fu_ctx *ctx);
 static inline bool fu_deferred_pending(struct fu_ctx *ctx)
@@ -332,6 +340,11 @@ bool fu_post_more(struct fu_req *req, s32 res, u32 cflags);
 /* Posts a CQE that belongs to no request here (messages, tags). Always posted, backlog if need be.
  */
 void fu_post_aux(struct fu_ctx *ctx, u64 user_data, s32 res, u32 cflags);
+/*
+ * The same into another ring than the one whose submit_lock is held. Then timeouts that counted
+ * the CQE (ctx->nr_counted) are left to the caller: fu_timeouts_counted, without that lock.
+ */
+void fu_post_other(struct fu_ctx *ctx, u64 user_data, s32 res, u32 cflags);
 /* Wakes waiters and pollers after CQEs were committed. */
 void fu_cq_notify(struct fu_ctx *ctx);
 /* Wakes whoever waits in enter. */

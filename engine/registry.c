@@ -95,12 +95,27 @@ static struct fu_ctx *hold_slot(u32 slot)
 	return NULL;
 }
 
+/* The slot + 1 of the live ring with this inode number, or 0. */
+static u32 slot_of_ino(u64 ino)
+{
+	for (u32 i = 0; i < fu_load_acquire(&reg.nr_slots); i++) {
+		if (fu_load_relaxed(&reg.slots[i]->live) == FU_CTX_LIVE && reg.slots[i]->ino == ino)
+			return i + 1;
+	}
+	return 0;
+}
+
+bool fu_ino_is_ring(u64 ino)
+{
+	return slot_of_ino(ino) != 0;
+}
+
 /* Finds a ring by the inode of `fd`: a duplicate that we have not seen being made. */
 static struct fu_ctx *find_by_inode(int fd, int *err)
 {
 	struct stat st;
 	struct fu_ctx *ctx;
-	u32 slot = 0;
+	u32 slot;
 
 	if (fu_sys(SYS_fstat, fd, &st) < 0) {
 		*err = -EBADF;
@@ -109,13 +124,9 @@ static struct fu_ctx *find_by_inode(int fd, int *err)
 	*err = -EOPNOTSUPP;
 	if (!S_ISSOCK(st.st_mode))
 		return NULL;
-	for (u32 i = 0; i < fu_load_acquire(&reg.nr_slots) && !slot; i++) {
-		if (fu_load_relaxed(&reg.slots[i]->live) == FU_CTX_LIVE &&
-		    reg.slots[i]->ino == st.st_ino)
-			slot = i + 1;
-	}
+	slot = slot_of_ino(st.st_ino);
 	ctx = slot ? hold_slot(slot) : NULL;
-	if (ctx)
+	if (ctx && !fu_fd_is_engine(fd))
 		map_set(fd, slot);
 	return ctx;
 }
@@ -136,6 +147,11 @@ struct fu_ctx *fu_ctx_get(u32 fd, int *err)
 		return NULL;
 	}
 	return find_by_inode((int)fd, err);
+}
+
+struct fu_ctx *fu_ctx_get_file(int fd, int *err)
+{
+	return fu_fd_is_engine(fd) ? find_by_inode(fd, err) : fu_ctx_get((u32)fd, err);
 }
 
 struct fu_ctx *fu_ctx_alloc(void)

@@ -16,6 +16,8 @@ void fu_registry_fork_done(void);
 
 /* Calls fn for each live ring, with a reference held. */
 void fu_registry_each(void (*fn)(struct fu_ctx *ctx));
+/* Whether a live ring's descriptor has this inode number. */
+bool fu_ino_is_ring(u64 ino);
 /* Number of live rings. */
 u32 fu_registry_live(void);
 

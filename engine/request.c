@@ -195,19 +195,25 @@ void fu_wake_waiters(struct fu_ctx *ctx)
 	fu_futex_wake(&ctrl->wake_seq, INT32_MAX);
 }
 
-void fu_cq_notify(struct fu_ctx *ctx)
+/* Tells everybody outside the ring's own requests. */
+static void notify_outside(struct fu_ctx *ctx)
 {
 	struct fu_ctrl *ctrl = ctx->ring.ctrl;
 
-	fu_wake_waiters(ctx);
-	if (fu_unlikely(fu_load_relaxed(&ctx->nr_counted)))
-		fu_timeouts_counted(ctx);
 	eventfd_signal(ctx);
 	if (!fu_load_relaxed(&ctrl->raised) || (fu_load_relaxed(&ctrl->polled) & FU_POLLED_EDGE))
 		fu_ringfd_raise(ctrl, ctx->peer, true);
 }
 
-void fu_post_aux(struct fu_ctx *ctx, u64 user_data, s32 res, u32 cflags)
+void fu_cq_notify(struct fu_ctx *ctx)
+{
+	fu_wake_waiters(ctx);
+	if (fu_unlikely(fu_load_relaxed(&ctx->nr_counted)))
+		fu_timeouts_counted(ctx);
+	notify_outside(ctx);
+}
+
+static void post_alone(struct fu_ctx *ctx, u64 user_data, s32 res, u32 cflags)
 {
 	struct fu_ctrl *ctrl = ctx->ring.ctrl;
 
@@ -217,7 +223,19 @@ void fu_post_aux(struct fu_ctx *ctx, u64 user_data, s32 res, u32 cflags)
 		FU_COUNT(overflowed, 1);
 	fu_cq_commit(&ctx->ring);
 	fu_unlock(&ctrl->cq_lock);
+}
+
+void fu_post_aux(struct fu_ctx *ctx, u64 user_data, s32 res, u32 cflags)
+{
+	post_alone(ctx, user_data, res, cflags);
 	fu_cq_notify(ctx);
+}
+
+void fu_post_other(struct fu_ctx *ctx, u64 user_data, s32 res, u32 cflags)
+{
+	post_alone(ctx, user_data, res, cflags);
+	fu_wake_waiters(ctx);
+	notify_outside(ctx);
 }
 
 /* ---- what a completed request sets free ---- */
@@ -511,8 +529,25 @@ static void run_work(struct fu_ctx *ctx)
 	}
 }
 
+void fu_ctx_outside(struct fu_ctx *ctx, struct fu_req *req, void (*fn)(struct fu_req *req))
+{
+	req->tw = fn;
+	batch_add(&ctx->outside, req);
+}
+
+static void run_outside(struct fu_req *req)
+{
+	while (req) {
+		struct fu_req *next = req->next;
+
+		req->tw(req);
+		req = next;
+	}
+}
+
 void fu_submit_unlock(struct fu_ctx *ctx)
 {
+	struct fu_req *outside;
 	bool posted = false;
 
 	fu_ctx_hold(ctx);
@@ -524,8 +559,12 @@ void fu_submit_unlock(struct fu_ctx *ctx)
 		else if (!ctx->drain_active || !fu_drain_run(ctx))
 			break;
 	}
+	outside = ctx->outside.head;
+	ctx->outside.head = NULL;
 	fu_unlock(&ctx->ring.ctrl->submit_lock);
 	if (posted)
 		fu_cq_notify(ctx);
+	if (fu_unlikely(outside != NULL))
+		run_outside(outside);
 	fu_ctx_put(ctx);
 }
