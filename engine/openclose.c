@@ -20,6 +20,7 @@
 #include "engine/fileinfo.h"
 #include "engine/path.h"
 #include "engine/register.h"
+#include "engine/registry.h"
 #include "engine/thread.h"
 #include "rings/fds.h"
 #include "rings/sys.h"
@@ -251,22 +252,13 @@ int fu_close_prep(struct fu_req *req, const struct fu_sqe *sqe)
 	return close->slot && close->fd ? -EINVAL : 0;
 }
 
-/* A ring cannot be closed by a request. The engine's hint may be old: compare the file. */
+/* A ring cannot be closed by a request. The engine's hint may be old: look at the file. */
 static bool is_ring(int fd)
 {
 	struct stat st;
-	struct fu_ctx *ctx;
-	bool same;
-	int err;
 
-	if (!fu_fd_is_ring(fd))
-		return false;
-	ctx = fu_ctx_get((u32)fd, &err);
-	if (!ctx)
-		return false;
-	same = fu_sys(SYS_fstat, fd, &st) == 0 && S_ISSOCK(st.st_mode) && st.st_ino == ctx->ino;
-	fu_ctx_put(ctx);
-	return same;
+	return fu_fd_is_ring(fd) && fu_sys(SYS_fstat, fd, &st) == 0 && S_ISSOCK(st.st_mode) &&
+	       fu_ino_is_ring(st.st_ino);
 }
 
 int fu_close_issue(struct fu_req *req, u32 issue_flags)

@@ -5,15 +5,19 @@
 #include "engine/advise.h"
 #include "engine/cancel.h"
 #include "engine/engine.h"
+#include "engine/epoll.h"
 #include "engine/fs.h"
+#include "engine/msg_ring.h"
 #include "engine/nop.h"
 #include "engine/openclose.h"
 #include "engine/poll.h"
 #include "engine/rw.h"
+#include "engine/splice.h"
 #include "engine/statx.h"
 #include "engine/sync.h"
 #include "engine/timeout.h"
 #include "engine/truncate.h"
+#include "engine/uring_cmd.h"
 #include "engine/xattr.h"
 
 const struct fu_op fu_ops[IORING_OP_LAST] = {
@@ -232,4 +236,46 @@ const struct fu_op fu_ops[IORING_OP_LAST] = {
 	                     .since = 616,
 	                     .prep = fu_pipe_prep,
 	                     .issue = fu_pipe_issue },
+	[IORING_OP_EPOLL_CTL] = { .name = "EPOLL_CTL",
+	                          .since = 506,
+	                          .prep = fu_epoll_ctl_prep,
+	                          .issue = fu_epoll_ctl_issue },
+	[IORING_OP_SPLICE] = { .name = "SPLICE",
+	                       .needs_file = 1,
+	                       .hash_reg = 1,
+	                       .unbounded = 1,
+	                       .since = 507,
+	                       .prep = fu_splice_prep,
+	                       .issue = fu_splice_issue,
+	                       .cleanup = fu_splice_cleanup },
+	[IORING_OP_TEE] = { .name = "TEE",
+	                    .needs_file = 1,
+	                    .hash_reg = 1,
+	                    .unbounded = 1,
+	                    .since = 508,
+	                    .prep = fu_tee_prep,
+	                    .issue = fu_tee_issue,
+	                    .cleanup = fu_splice_cleanup },
+	[IORING_OP_MSG_RING] = { .name = "MSG_RING",
+	                         .needs_file = 1,
+	                         .iopoll = 1,
+	                         .since = 518,
+	                         .prep = fu_msg_ring_prep,
+	                         .issue = fu_msg_ring_issue,
+	                         .cleanup = fu_msg_ring_cleanup },
+	[IORING_OP_URING_CMD] = { .name = "URING_CMD",
+	                          .needs_file = 1,
+	                          .ioprio = 1,
+	                          .iopoll = 1,
+	                          .buffer_select = 1,
+	                          .since = 519,
+	                          .prep = fu_uring_cmd_prep,
+	                          .issue = fu_uring_cmd_issue },
+	[IORING_OP_EPOLL_WAIT] = { .name = "EPOLL_WAIT",
+	                           .needs_file = 1,
+	                           .unbounded = 1,
+	                           .pollin = 1,
+	                           .since = 615,
+	                           .prep = fu_epoll_wait_prep,
+	                           .issue = fu_epoll_wait_issue },
 };

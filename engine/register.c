@@ -7,6 +7,7 @@
 #include <errno.h>
 
 #include "engine/entry.h"
+#include "engine/msg_ring.h"
 #include "engine/restrict.h"
 #include "engine/ringfds.h"
 #include "engine/stats.h"
@@ -15,6 +16,7 @@
 #include "rings/user.h"
 
 #define PROBE_MAX 256U
+#define NO_RING   (~0U)
 
 static long reg_probe(struct fu_ctx *ctx, void *arg, u32 nr)
 {
@@ -117,6 +119,12 @@ static long register_locked(struct fu_ctx *ctx, u32 opcode, void *arg, u32 nr)
 	return operations[opcode](ctx, arg, nr);
 }
 
+/* The few operations that need no ring. */
+static long register_blind(u32 opcode, void *arg, u32 nr)
+{
+	return opcode == IORING_REGISTER_SEND_MSG_RING ? fu_msg_ring_send(arg, nr) : -EINVAL;
+}
+
 long fu_io_uring_register(u32 fd, u32 opcode, void *arg, u32 nr_args)
 {
 	bool registered = opcode & IORING_REGISTER_USE_REGISTERED_RING;
@@ -128,6 +136,8 @@ long fu_io_uring_register(u32 fd, u32 opcode, void *arg, u32 nr_args)
 	opcode &= ~IORING_REGISTER_USE_REGISTERED_RING;
 	if (opcode >= IORING_REGISTER_LAST)
 		return -EINVAL;
+	if (fd == NO_RING)
+		return register_blind(opcode, arg, nr_args);
 	ctx = registered ? fu_ringfd_registered(fd, &err) : fu_ctx_get(fd, &err);
 	if (!ctx)
 		return err;
