@@ -156,8 +156,9 @@ struct fu_req {
 	u8 cancelled;         /* atomic: somebody wants it gone while it is being worked on */
 	u8 worker_state;      /* pool lock */
 	u8 bounded;
-	u32 worker_tid;  /* pool lock */
-	u32 seen_events; /* what the poller reported last */
+	u32 worker_tid;                /* pool lock */
+	u32 seen_events;               /* what the poller reported last */
+	struct fu_file_info file_info; /* of a duplicate that is the request's own */
 	u64 big[2];
 	void *async; /* copied-out data of async_bytes, freed with the request */
 	size_t async_bytes;

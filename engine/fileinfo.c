@@ -13,14 +13,8 @@
 #define ENTRIES      65536U
 #define REFRESH_USES 512U
 
-struct info {
-	u8 flags;
-	u8 pad;
-	u16 uses;
-};
-
 /* Relaxed accesses throughout: an entry is a hint. */
-static struct info table[ENTRIES];
+static struct fu_file_info table[ENTRIES];
 
 static u8 ask(int fd)
 {
@@ -37,14 +31,26 @@ static u8 ask(int fd)
 	return flags;
 }
 
+/*
+ * Where the answer for the request's file is kept: with the registered file, with the
+ * request if it has a duplicate of its own, else by the program's number.
+ */
+static struct fu_file_info *entry_of(struct fu_req *req)
+{
+	if (req->node)
+		return &req->node->info;
+	if (req->flags & FU_REQ_OWN_FD)
+		return &req->file_info;
+	return (u32)req->fd < ENTRIES ? &table[req->fd] : NULL;
+}
+
 u8 fu_file_info(struct fu_req *req)
 {
-	struct info *info;
+	struct fu_file_info *info = entry_of(req);
 	u8 flags;
 
-	if ((u32)req->fd >= ENTRIES)
+	if (!info)
 		return ask(req->fd);
-	info = &table[req->fd];
 	flags = fu_load_relaxed(&info->flags);
 	if (fu_likely(flags)) {
 		u16 uses = fu_load_relaxed(&info->uses);
@@ -62,8 +68,10 @@ u8 fu_file_info(struct fu_req *req)
 
 void fu_file_learn(struct fu_req *req, u8 flag)
 {
-	if ((u32)req->fd < ENTRIES)
-		__atomic_fetch_or(&table[req->fd].flags, flag, __ATOMIC_RELAXED);
+	struct fu_file_info *info = entry_of(req);
+
+	if (info)
+		__atomic_fetch_or(&info->flags, flag, __ATOMIC_RELAXED);
 }
 
 void fu_file_forget(int fd)

@@ -122,8 +122,12 @@ static struct fu_ctx *find_by_inode(int fd, int *err)
 		return NULL;
 	}
 	*err = -EOPNOTSUPP;
-	if (!S_ISSOCK(st.st_mode))
+	if (!S_ISSOCK(st.st_mode)) {
+		/* O_PATH descriptors are no open files: F_SETFL and the like refuse them. */
+		if (fu_sys(SYS_fcntl, fd, F_GETOWN) == -EBADF)
+			*err = -EBADF;
 		return NULL;
+	}
 	slot = slot_of_ino(st.st_ino);
 	ctx = slot ? hold_slot(slot) : NULL;
 	if (ctx && !fu_fd_is_engine(fd))

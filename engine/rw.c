@@ -24,6 +24,11 @@
 #define RWF_NOWAIT 8
 #endif
 
+/* HIPRI, DSYNC, SYNC, NOWAIT, APPEND: what every file and kernel here understands. */
+#define RWF_ALL_OLD 0x1f
+/* NOAPPEND, ATOMIC, DONTCACHE and NOSIGNAL too: an unknown flag is refused before a known one. */
+#define RWF_KNOWN 0x1ff
+
 #define MAX_SEGMENTS 1024U
 
 struct rw {
@@ -230,7 +235,7 @@ static long refused_nowait(struct fu_req *req, struct rw *rw, u8 info)
 	if (req->flags & FU_REQ_NOWAIT) {
 		struct iovec none = { NULL, 0 };
 
-		if (rw->write &&
+		if (rw->write && !(rw->rw_flags & ~RWF_ALL_OLD) &&
 		    fu_sys(SYS_preadv2, req->fd, &none, 1, 0, 0, RWF_NOWAIT) != -EOPNOTSUPP)
 			return -EAGAIN;
 		return -EOPNOTSUPP;
@@ -307,6 +312,8 @@ int fu_rw_issue(struct fu_req *req, u32 issue_flags)
 			return -EBADF;
 		if (!(fl & O_DIRECT))
 			return -EOPNOTSUPP;
+	} else if ((rw->rw_flags & RWF_HIPRI) && !(rw->rw_flags & ~RWF_KNOWN)) {
+		return -EINVAL;
 	}
 	if (issue_flags & FU_ISSUE_NONBLOCK)
 		return attempt(req, rw, issue_flags);

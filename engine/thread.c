@@ -11,6 +11,7 @@
 #include <ucontext.h>
 
 #include "engine/thread.h"
+#include "rings/fds.h"
 #include "rings/mem.h"
 #include "rings/sys.h"
 
@@ -50,6 +51,7 @@ int fu_thread_start(void *(*fn)(void *), void *arg)
 
 	if (!start)
 		return -ENOMEM;
+	fu_store_relaxed(&fu_threaded, true);
 	*start = (struct start){ fn, arg };
 	pthread_attr_init(&attr);
 	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);

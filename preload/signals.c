@@ -15,6 +15,7 @@
 #include "preload/init.h"
 #include "preload/next.h"
 #include "preload/signals.h"
+#include "rings/fds.h"
 #include "rings/sys.h"
 
 #define KERNEL_SIGSET_SIZE 8
@@ -398,6 +399,7 @@ FU_EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attr,
 	int ret;
 
 	fu_init();
+	fu_store_relaxed(&fu_threaded, true);
 	start = fu_unlikely(fu_sigsys_blocked) ? take_start() : NULL;
 	if (!start) {
 		return fu_next.pthread_create(thread, attr, routine, arg);

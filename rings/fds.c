@@ -60,13 +60,11 @@ bool fu_fd_is_engine(int fd)
 	return map && (u32)fd < MARKS && (fu_load_relaxed(&map[fd / 8]) >> fd % 8 & 1);
 }
 
-/* glibc's own note, since 2.32; without it the process counts as threaded. */
-extern char __libc_single_threaded __attribute__((weak));
+bool fu_threaded;
 
 static u64 high_base(void)
 {
-	bool single = &__libc_single_threaded && __libc_single_threaded;
-	u64 base = single ? HIGH_FD : HIGH_FD_THREADED;
+	u64 base = fu_load_relaxed(&fu_threaded) ? HIGH_FD_THREADED : HIGH_FD;
 	struct rlimit lim;
 
 	if (fu_sys(SYS_prlimit64, 0, RLIMIT_NOFILE, 0, &lim) == 0 && lim.rlim_cur / 2 < base)

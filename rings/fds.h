@@ -7,6 +7,12 @@
 
 #include "rings/types.h"
 
+/*
+ * Whether the process may have more than one thread: set by the preload layer, which sees
+ * the first one being made. Only a matter of speed.
+ */
+extern bool fu_threaded;
+
 /* Allocates the marks; without it (or without memory) nothing is marked. */
 void fu_fds_init(void);
 

@@ -21,7 +21,8 @@ int fu_ringfd_create(int *prog, int *peer, u64 *ino)
 {
 	int sv[2];
 	struct stat st;
-	long ret = fu_sys(SYS_socketpair, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, sv);
+	long ret =
+	        fu_sys(SYS_socketpair, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, sv);
 
 	if (ret < 0)
 		return (int)ret;

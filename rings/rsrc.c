@@ -37,6 +37,7 @@ struct fu_file_node *fu_file_node_make(int fd, u64 tag, int *err)
 		return NULL;
 	}
 	node->refs = 1;
+	node->info = (struct fu_file_info){ 0 };
 	node->tag = tag;
 	return node;
 }

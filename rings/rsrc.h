@@ -10,9 +10,17 @@
 
 #include "rings/types.h"
 
+/* What has been learned about an open file; relaxed accesses, hints only. */
+struct fu_file_info {
+	u8 flags;
+	u8 pad;
+	u16 uses;
+};
+
 struct fu_file_node {
 	u32 refs;
 	s32 fd; /* the engine's duplicate */
+	struct fu_file_info info;
 	u64 tag;
 };
 
