@@ -7,6 +7,7 @@
 #include "engine/cancel.h"
 
 #include <errno.h>
+#include <time.h>
 
 #include "rings/sys.h"
 #include "rings/user.h"
@@ -232,4 +233,91 @@ int fu_cancel_check_fd(const struct fu_cancel *cd)
 	if (cd->flags & IORING_ASYNC_CANCEL_FD_FIXED)
 		return fu_table_get(&cd->ctx->files, (u32)cd->fd) ? 0 : -EBADF;
 	return fu_sys(SYS_fcntl, cd->fd, 1 /* F_GETFD */) < 0 ? -EBADF : 0;
+}
+
+/* ---- IORING_REGISTER_SYNC_CANCEL ---- */
+
+static long sync_cancel_once(struct fu_cancel *cd)
+{
+	long ret = 0;
+
+	/* A registered file may change while the lock is let go. */
+	if ((cd->flags & IORING_ASYNC_CANCEL_FD) && (cd->flags & IORING_ASYNC_CANCEL_FD_FIXED))
+		ret = fu_cancel_check_fd(cd);
+	return ret ? ret : fu_cancel(cd);
+}
+
+/* Tries again at each completion until the request is gone. submit_lock held, and let go of. */
+static long cancel_until_gone(struct fu_cancel *cd, u64 deadline_ns)
+{
+	struct fu_ctx *ctx = cd->ctx;
+	struct fu_ctrl *ctrl = ctx->ring.ctrl;
+	long ret;
+
+	__atomic_fetch_add(&ctrl->waiters, 1, __ATOMIC_SEQ_CST);
+	for (;;) {
+		u32 seq = __atomic_load_n(&ctrl->wake_seq, __ATOMIC_SEQ_CST);
+		u64 now = fu_now_ns(CLOCK_MONOTONIC);
+
+		fu_run_deferred(ctx);
+		ret = sync_cancel_once(cd);
+		if (ret != -EALREADY)
+			break;
+		ret = -ETIME;
+		if (now >= deadline_ns)
+			break;
+		fu_submit_unlock(ctx);
+		ret = fu_futex_wait(&ctrl->wake_seq, seq,
+		                    deadline_ns == UINT64_MAX ? -1 : (s64)(deadline_ns - now));
+		fu_submit_lock(ctx);
+		if (ret == -EINTR)
+			break;
+	}
+	__atomic_fetch_sub(&ctrl->waiters, 1, __ATOMIC_SEQ_CST);
+	return ret == -ENOENT || ret > 0 ? 0 : ret;
+}
+
+/* -1 for both parts of the time is no limit. */
+static u64 sync_deadline(const struct fu_timespec *ts)
+{
+	u64 now = fu_now_ns(CLOCK_MONOTONIC);
+
+	if (ts->tv_sec == -1 && ts->tv_nsec == -1)
+		return UINT64_MAX;
+	if (ts->tv_sec < 0 || ts->tv_nsec < 0)
+		return now;
+	if (ts->tv_sec >= INT64_MAX / 1000000000LL - 1)
+		return INT64_MAX;
+	return now + (u64)ts->tv_sec * 1000000000ULL + (u64)ts->tv_nsec;
+}
+
+long fu_reg_sync_cancel(struct fu_ctx *ctx, void *arg, u32 nr)
+{
+	struct fu_sync_cancel_reg sc;
+	struct fu_cancel cd = { .ctx = ctx };
+	long ret;
+
+	if (!arg || nr != 1)
+		return -EINVAL;
+	if (fu_copy_from_user(&sc, arg, sizeof(sc)))
+		return -EFAULT;
+	if (sc.flags & ~CANCEL_FLAGS)
+		return -EINVAL;
+	for (size_t i = 0; i < sizeof(sc.pad); i++) {
+		if (sc.pad[i])
+			return -EINVAL;
+	}
+	if (sc.pad2[0] || sc.pad2[1] || sc.pad2[2])
+		return -EINVAL;
+	cd.user_data = sc.addr;
+	cd.flags = sc.flags;
+	cd.fd = sc.fd;
+	cd.opcode = sc.opcode;
+	if ((cd.flags & IORING_ASYNC_CANCEL_FD) && !(cd.flags & IORING_ASYNC_CANCEL_FD_FIXED)) {
+		ret = fu_cancel_check_fd(&cd);
+		if (ret)
+			return ret;
+	}
+	ret = sync_cancel_once(&cd);
+	return ret == -EALREADY ? cancel_until_gone(&cd, sync_deadline(&sc.timeout)) : ret;
 }

@@ -2,6 +2,8 @@
 #include "engine/engine.h"
 
 #include "engine/kbuf.h"
+#include "engine/personality.h"
+#include "engine/region.h"
 #include "engine/register.h"
 #include "engine/restrict.h"
 #include "rings/fds.h"
@@ -46,6 +48,8 @@ void fu_ctx_free(struct fu_ctx *ctx)
 	fu_resources_free(ctx);
 	fu_restrictions_free(ctx);
 	fu_personalities_free(ctx);
+	fu_napi_free(ctx);
+	fu_region_free(ctx);
 	fu_pbufs_free(ctx);
 	if (ctx->evfd >= 0)
 		fu_fd_close(ctx->evfd);

@@ -29,6 +29,15 @@ struct fu_ctx;
 struct fu_req;
 struct fu_pbuf_group;
 
+/* What this io_uring has and honours. */
+#define FU_FEATURES                                                                     \
+	(IORING_FEAT_SINGLE_MMAP | IORING_FEAT_NODROP | IORING_FEAT_SUBMIT_STABLE |     \
+	 IORING_FEAT_RW_CUR_POS | IORING_FEAT_CUR_PERSONALITY | IORING_FEAT_FAST_POLL | \
+	 IORING_FEAT_POLL_32BITS | IORING_FEAT_SQPOLL_NONFIXED | IORING_FEAT_EXT_ARG |  \
+	 IORING_FEAT_NATIVE_WORKERS | IORING_FEAT_RSRC_TAGS | IORING_FEAT_CQE_SKIP |    \
+	 IORING_FEAT_LINKED_FILE | IORING_FEAT_REG_REG_RING | IORING_FEAT_MIN_TIMEOUT | \
+	 IORING_FEAT_NO_IOWAIT)
+
 /* ---- opcodes ---- */
 
 /* issue() results besides -errno: */
@@ -213,8 +222,11 @@ struct fu_ctx {
 	u32 next_personality;
 	struct fu_restrictions *restrictions;
 	u32 clock_id;
-	void *region; /* registered wait arguments */
+	struct fu_napi_settings *napi;
+	void *region; /* registered memory */
 	size_t region_bytes;
+	size_t wait_arg_bytes; /* of the region, if it holds wait arguments */
+	bool region_user;      /* it is the program's own memory */
 	u32 cancel_seq;
 
 	/* Guarded by lock. */
@@ -431,7 +443,8 @@ void fu_pool_reset(void);
 /* Limits of bounded and unbounded workers: sets those that are not 0, returns the old ones in
  * place. */
 void fu_pool_limits(u32 limits[2]);
-int fu_pool_affinity(const void *mask, size_t bytes);
+/* Binds all workers to the processors in `mask`; NULL: lets them run anywhere again. */
+void fu_pool_affinity(const void *mask, size_t bytes);
 /* The last ring of the process has gone: idle workers leave. */
 void fu_pool_idle(void);
 

@@ -13,13 +13,8 @@
 #include "rings/sys.h"
 #include "rings/user.h"
 
-#define ENTER_KNOWN                                                                     \
-	(IORING_ENTER_GETEVENTS | IORING_ENTER_SQ_WAKEUP | IORING_ENTER_SQ_WAIT |       \
-	 IORING_ENTER_EXT_ARG | IORING_ENTER_REGISTERED_RING | IORING_ENTER_ABS_TIMER | \
-	 IORING_ENTER_EXT_ARG_REG | IORING_ENTER_NO_IOWAIT)
-
-static int set_deadline(struct fu_ctx *ctx, struct fu_wait_arg *w, u32 flags,
-                        const struct fu_timespec *ts)
+static void set_deadline(struct fu_ctx *ctx, struct fu_wait_arg *w, u32 flags,
+                         const struct fu_timespec *ts)
 {
 	u64 ns;
 
@@ -37,18 +32,16 @@ static int set_deadline(struct fu_ctx *ctx, struct fu_wait_arg *w, u32 flags,
 		if (w->deadline_ns > INT64_MAX)
 			w->deadline_ns = INT64_MAX;
 	}
-	return 0;
 }
 
 /* A wait described in registered memory: `offset` names the entry. */
 static int registered_wait_arg(struct fu_ctx *ctx, struct fu_wait_arg *w, u32 flags, u64 offset)
 {
 	struct fu_reg_wait rw;
+	u64 end;
 
-	if (!(flags & IORING_ENTER_EXT_ARG))
-		return -EINVAL;
-	if (offset % sizeof(u64) || offset > ctx->region_bytes ||
-	    ctx->region_bytes - offset < sizeof(rw))
+	if (offset % sizeof(u64) || __builtin_add_overflow(offset, sizeof(rw), &end) ||
+	    end > ctx->wait_arg_bytes)
 		return -EFAULT;
 	rw = *(struct fu_reg_wait *)(void *)((u8 *)ctx->region + offset);
 	if (rw.flags & ~IORING_REG_WAIT_TS)
@@ -57,7 +50,7 @@ static int registered_wait_arg(struct fu_ctx *ctx, struct fu_wait_arg *w, u32 fl
 	w->sigmask = fu_ptr(rw.sigmask);
 	w->sigmask_bytes = rw.sigmask_sz;
 	if (rw.flags & IORING_REG_WAIT_TS)
-		return set_deadline(ctx, w, flags, &rw.ts);
+		set_deadline(ctx, w, flags, &rw.ts);
 	return 0;
 }
 
@@ -67,16 +60,16 @@ static int wait_arg(struct fu_ctx *ctx, struct fu_wait_arg *w, u32 flags, const 
 	struct fu_getevents_arg ga;
 	struct fu_timespec ts;
 
-	if (flags & IORING_ENTER_EXT_ARG_REG) {
-		if (argsz != sizeof(struct fu_reg_wait))
-			return -EINVAL;
-		return registered_wait_arg(ctx, w, flags, (u64)(uintptr_t)arg);
-	}
 	/* Without EXT_ARG the argument is a signal mask, or NULL and its size is ignored. */
 	if (!(flags & IORING_ENTER_EXT_ARG)) {
 		w->sigmask = arg;
 		w->sigmask_bytes = argsz;
 		return 0;
+	}
+	if (flags & IORING_ENTER_EXT_ARG_REG) {
+		if (argsz != sizeof(struct fu_reg_wait))
+			return -EINVAL;
+		return registered_wait_arg(ctx, w, flags, (u64)(uintptr_t)arg);
 	}
 	if (argsz != sizeof(ga))
 		return -EINVAL;
@@ -89,14 +82,15 @@ static int wait_arg(struct fu_ctx *ctx, struct fu_wait_arg *w, u32 flags, const 
 		return 0;
 	if (fu_copy_from_user(&ts, fu_ptr(ga.ts), sizeof(ts)))
 		return -EFAULT;
-	return set_deadline(ctx, w, flags, &ts);
+	set_deadline(ctx, w, flags, &ts);
+	return 0;
 }
 
 static long get_events(struct fu_ctx *ctx, u32 fd, u32 min_complete, u32 flags, const void *arg,
                        size_t argsz)
 {
 	bool registered = flags & IORING_ENTER_REGISTERED_RING;
-	struct fu_wait_arg w = { .fd = registered ? (u32)ctx->prog_fd : fd };
+	struct fu_wait_arg w = { .fd = registered ? (u32)fu_ringfd_number(fd) : fd };
 	int ret = wait_arg(ctx, &w, flags, arg, argsz);
 
 	if (ret)
@@ -152,7 +146,7 @@ long fu_io_uring_enter(u32 fd, u32 to_submit, u32 min_complete, u32 flags, const
 	int err;
 
 	fu_process_enter();
-	if (flags & ~ENTER_KNOWN)
+	if (flags & ~FU_ENTER_FLAGS)
 		return -EINVAL;
 	ctx = flags & IORING_ENTER_REGISTERED_RING ? fu_ringfd_registered(fd, &err)
 	                                           : fu_ctx_get(fd, &err);

@@ -9,6 +9,7 @@
 
 #include "engine/entry.h"
 #include "engine/registry.h"
+#include "engine/ringfds.h"
 #include "rings/mem.h"
 #include "rings/sys.h"
 
@@ -25,9 +26,11 @@ static void become_this_process(void)
 		fu_pool_reset();
 		fu_timers_reset();
 		fu_poller_reset();
+		fu_ringfds_reset();
 		fu_registry_adopt(pid);
 	} else {
 		fu_wipe_init();
+		fu_ringfds_init();
 		initialised = true;
 	}
 	fu_store_release(&fu_wipe->gen, pid);

@@ -5,53 +5,19 @@
 #include "engine/register.h"
 
 #include <errno.h>
+#include <time.h>
 
+#include "engine/cancel.h"
 #include "engine/entry.h"
 #include "engine/msg_ring.h"
+#include "engine/personality.h"
+#include "engine/region.h"
 #include "engine/restrict.h"
 #include "engine/ringfds.h"
 #include "engine/stats.h"
-#include "rings/mem.h"
-#include "rings/sys.h"
 #include "rings/user.h"
 
-#define PROBE_MAX 256U
-#define NO_RING   (~0U)
-
-static long reg_probe(struct fu_ctx *ctx, void *arg, u32 nr)
-{
-	size_t bytes = sizeof(struct fu_probe) + nr * sizeof(struct fu_probe_op);
-	struct fu_probe *probe;
-	long ret = 0;
-
-	(void)ctx;
-	if (!arg || nr > PROBE_MAX)
-		return -EINVAL;
-	probe = fu_alloc(bytes);
-	if (!probe)
-		return -ENOMEM;
-	if (fu_copy_from_user(probe, arg, bytes))
-		ret = -EFAULT;
-	for (size_t i = 0; i < bytes && !ret; i++) {
-		if (((u8 *)probe)[i])
-			ret = -EINVAL;
-	}
-	if (!ret) {
-		if (nr > IORING_OP_LAST)
-			nr = IORING_OP_LAST;
-		for (u32 op = 0; op < nr; op++) {
-			probe->ops[op].op = (u8)op;
-			if (fu_ops[op].issue)
-				probe->ops[op].flags = IO_URING_OP_SUPPORTED;
-		}
-		probe->last_op = IORING_OP_LAST - 1;
-		probe->ops_len = (u8)nr;
-		if (fu_copy_to_user(arg, probe, bytes))
-			ret = -EFAULT;
-	}
-	fu_free(probe, bytes);
-	return ret;
-}
+#define NO_RING (~0U)
 
 static long reg_enable_rings(struct fu_ctx *ctx, void *arg, u32 nr)
 {
@@ -70,24 +36,20 @@ static long reg_enable_rings(struct fu_ctx *ctx, void *arg, u32 nr)
 	return 0;
 }
 
-static long reg_restrictions(struct fu_ctx *ctx, void *arg, u32 nr)
+static long reg_clock(struct fu_ctx *ctx, void *arg, u32 nr)
 {
-	return fu_restrictions_register(ctx, arg, nr);
-}
+	struct fu_clock_register clock;
 
-static long reg_max_workers(struct fu_ctx *ctx, void *arg, u32 nr)
-{
-	u32 limits[2];
-
-	(void)ctx;
-	if (!arg || nr != 2)
+	if (!arg || nr)
 		return -EINVAL;
-	if (fu_copy_from_user(limits, arg, sizeof(limits)))
+	if (fu_copy_from_user(&clock, arg, sizeof(clock)))
 		return -EFAULT;
-	if (limits[0] > INT32_MAX || limits[1] > INT32_MAX)
+	if (clock.resv[0] || clock.resv[1] || clock.resv[2])
 		return -EINVAL;
-	fu_pool_limits(limits);
-	return fu_copy_to_user(arg, limits, sizeof(limits)) ? -EFAULT : 0;
+	if (clock.clockid != CLOCK_MONOTONIC && clock.clockid != CLOCK_BOOTTIME)
+		return -EINVAL;
+	ctx->clock_id = clock.clockid;
+	return 0;
 }
 
 static long (*const operations[IORING_REGISTER_LAST])(struct fu_ctx *, void *, u32) = {
@@ -99,10 +61,29 @@ static long (*const operations[IORING_REGISTER_LAST])(struct fu_ctx *, void *, u
 	[IORING_UNREGISTER_EVENTFD] = fu_unreg_eventfd,
 	[IORING_REGISTER_FILES_UPDATE] = fu_reg_files_update,
 	[IORING_REGISTER_EVENTFD_ASYNC] = fu_reg_eventfd_async,
-	[IORING_REGISTER_PROBE] = reg_probe,
-	[IORING_REGISTER_RESTRICTIONS] = reg_restrictions,
+	[IORING_REGISTER_PROBE] = fu_reg_probe,
+	[IORING_REGISTER_PERSONALITY] = fu_personality_register,
+	[IORING_UNREGISTER_PERSONALITY] = fu_personality_unregister,
+	[IORING_REGISTER_RESTRICTIONS] = fu_reg_restrictions,
 	[IORING_REGISTER_ENABLE_RINGS] = reg_enable_rings,
-	[IORING_REGISTER_IOWQ_MAX_WORKERS] = reg_max_workers,
+	[IORING_REGISTER_FILES2] = fu_reg_files2,
+	[IORING_REGISTER_FILES_UPDATE2] = fu_reg_files_update2,
+	[IORING_REGISTER_BUFFERS2] = fu_reg_buffers2,
+	[IORING_REGISTER_BUFFERS_UPDATE] = fu_reg_buffers_update,
+	[IORING_REGISTER_IOWQ_AFF] = fu_reg_iowq_aff,
+	[IORING_UNREGISTER_IOWQ_AFF] = fu_unreg_iowq_aff,
+	[IORING_REGISTER_IOWQ_MAX_WORKERS] = fu_reg_iowq_max_workers,
+	[IORING_REGISTER_RING_FDS] = fu_reg_ring_fds,
+	[IORING_UNREGISTER_RING_FDS] = fu_unreg_ring_fds,
+	[IORING_REGISTER_SYNC_CANCEL] = fu_reg_sync_cancel,
+	[IORING_REGISTER_FILE_ALLOC_RANGE] = fu_reg_file_alloc_range,
+	[IORING_REGISTER_NAPI] = fu_reg_napi,
+	[IORING_UNREGISTER_NAPI] = fu_unreg_napi,
+	[IORING_REGISTER_CLOCK] = reg_clock,
+	[IORING_REGISTER_CLONE_BUFFERS] = fu_reg_clone_buffers,
+	[IORING_REGISTER_ZCRX_IFQ] = fu_reg_zcrx,
+	[IORING_REGISTER_MEM_REGION] = fu_reg_mem_region,
+	[IORING_REGISTER_QUERY] = fu_reg_query,
 };
 
 static long register_locked(struct fu_ctx *ctx, u32 opcode, void *arg, u32 nr)
@@ -119,10 +100,17 @@ static long register_locked(struct fu_ctx *ctx, u32 opcode, void *arg, u32 nr)
 	return operations[opcode](ctx, arg, nr);
 }
 
-/* The few operations that need no ring. */
+/* What can be asked for without a ring. */
 static long register_blind(u32 opcode, void *arg, u32 nr)
 {
-	return opcode == IORING_REGISTER_SEND_MSG_RING ? fu_msg_ring_send(arg, nr) : -EINVAL;
+	switch (opcode) {
+	case IORING_REGISTER_SEND_MSG_RING:
+		return fu_msg_ring_send(arg, nr);
+	case IORING_REGISTER_QUERY:
+		return fu_reg_query(NULL, arg, nr);
+	default:
+		return -EINVAL;
+	}
 }
 
 long fu_io_uring_register(u32 fd, u32 opcode, void *arg, u32 nr_args)

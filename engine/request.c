@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <poll.h>
 
+#include "engine/personality.h"
 #include "engine/stats.h"
 #include "rings/fds.h"
 #include "rings/mem.h"
@@ -306,6 +307,8 @@ static void release_resources(struct fu_req *req)
 		req->op->cleanup(req);
 	if (req->async)
 		fu_free(req->async, req->async_bytes);
+	if (req->creds)
+		fu_personality_put(req);
 	if (req->flags & FU_REQ_OWN_FD)
 		fu_fd_close(req->fd);
 	if (req->node && (tag = fu_file_node_put(req->node)))
@@ -325,7 +328,7 @@ static void finish(struct fu_req *req)
 	bool holds_ctx = req->flags & FU_REQ_HOLDS_CTX;
 
 	if (fu_unlikely((req->flags & SLOW_FLAGS) || req->node || req->buf_node || req->async ||
-	                req->poll_slot)) {
+	                req->creds || req->poll_slot)) {
 		if (req->flags & (FU_REQ_LINK_FLAGS | FU_REQ_ARM_LTIMEOUT | FU_REQ_LTIMEOUT))
 			release_link(req);
 		release_resources(req);

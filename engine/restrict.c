@@ -1,4 +1,4 @@
-/* Restrictions and personalities; see restrict.h. */
+/* Restrictions; see restrict.h. */
 #include "engine/restrict.h"
 
 #include <errno.h>
@@ -6,7 +6,8 @@
 #include "rings/mem.h"
 #include "rings/user.h"
 
-#define MAX_RESTRICTIONS 256U
+/* Twice over would be of no use: the kernel takes no more either. */
+#define MAX_RESTRICTIONS (IORING_RESTRICTION_LAST + IORING_REGISTER_LAST + IORING_OP_LAST)
 
 struct fu_restrictions {
 	u64 register_ops; /* bit n: IORING_REGISTER_n is allowed */
@@ -53,10 +54,21 @@ static int add(struct fu_restrictions *r, const struct fu_restriction *in)
 	}
 }
 
-long fu_restrictions_register(struct fu_ctx *ctx, const void *user, u32 nr)
+/* Reads the whole list before any of it is looked at. */
+static int parse(struct fu_restrictions *r, const void *user, u32 nr)
+{
+	struct fu_restriction list[MAX_RESTRICTIONS];
+	int ret = fu_copy_from_user(list, user, nr * sizeof(list[0]));
+
+	for (u32 i = 0; i < nr && !ret; i++)
+		ret = add(r, &list[i]);
+	return ret;
+}
+
+long fu_reg_restrictions(struct fu_ctx *ctx, void *user, u32 nr)
 {
 	struct fu_restrictions *r;
-	int ret = 0;
+	int ret;
 
 	/* Only before the ring is enabled, and only once. */
 	if (!ctx->ring.ctrl->disabled)
@@ -68,13 +80,7 @@ long fu_restrictions_register(struct fu_ctx *ctx, const void *user, u32 nr)
 	r = fu_zalloc(sizeof(*r));
 	if (!r)
 		return -ENOMEM;
-	for (u32 i = 0; i < nr && !ret; i++) {
-		struct fu_restriction in;
-
-		ret = fu_copy_from_user(&in, (const struct fu_restriction *)user + i, sizeof(in));
-		if (!ret)
-			ret = add(r, &in);
-	}
+	ret = parse(r, user, nr);
 	if (ret) {
 		fu_free(r, sizeof(*r));
 		return ret;
@@ -87,22 +93,4 @@ void fu_restrictions_free(struct fu_ctx *ctx)
 {
 	fu_free(ctx->restrictions, sizeof(*ctx->restrictions));
 	ctx->restrictions = NULL;
-}
-
-void fu_personalities_free(struct fu_ctx *ctx)
-{
-	(void)ctx;
-}
-
-int fu_personality_get(struct fu_ctx *ctx, struct fu_req *req, u16 id)
-{
-	(void)ctx;
-	(void)req;
-	(void)id;
-	return -EINVAL;
-}
-
-int fu_issue_as(struct fu_req *req, u32 issue_flags)
-{
-	return req->op->issue(req, issue_flags);
 }

@@ -2,9 +2,224 @@
 #include "engine/ringfds.h"
 
 #include <errno.h>
+#include <pthread.h>
+
+#include "rings/fds.h"
+#include "rings/mem.h"
+#include "rings/sys.h"
+#include "rings/user.h"
+
+struct slots {
+	struct fu_list all; /* in `threads`; guarded by `lock` */
+	u32 gen;            /* the process they were registered in */
+	struct {
+		struct fu_ctx *ctx; /* holds a reference, NULL for a free slot */
+		int fd;             /* a duplicate that keeps the ring open */
+	} ring[IO_RINGFD_REG_MAX];
+};
+
+/* Only its thread reads and writes the slots, but for a forked child's clearing up. */
+static __thread struct slots *mine __attribute__((tls_model("initial-exec")));
+
+static struct fu_lock lock;
+static struct fu_list threads = { &threads, &threads };
+static pthread_key_t at_exit;
+static bool have_key;
+
+static void release(struct slots *s, u32 i)
+{
+	struct fu_ctx *ctx = s->ring[i].ctx;
+
+	if (!ctx)
+		return;
+	s->ring[i].ctx = NULL;
+	fu_fd_close(s->ring[i].fd);
+	if (fu_ringfd_hung_up(ctx->peer))
+		fu_ctx_end(ctx);
+	fu_ctx_put(ctx);
+}
+
+static void thread_exits(void *arg)
+{
+	struct slots *s = arg;
+
+	mine = NULL;
+	if (s->gen != fu_load_relaxed(&fu_wipe->gen))
+		return;
+	fu_lock(&lock);
+	fu_list_del(&s->all);
+	fu_unlock(&lock);
+	for (u32 i = 0; i < IO_RINGFD_REG_MAX; i++)
+		release(s, i);
+	fu_free(s, sizeof(*s));
+}
+
+void fu_ringfds_init(void)
+{
+	/* Early, so that the key is one of those for which libc needs no memory. */
+	have_key = pthread_key_create(&at_exit, thread_exits) == 0;
+}
+
+void fu_ringfds_reset(void)
+{
+	struct fu_list *node;
+
+	lock.word = 0;
+	while ((node = fu_list_pop(&threads))) {
+		struct slots *s = fu_list_entry(node, struct slots, all);
+
+		for (u32 i = 0; i < IO_RINGFD_REG_MAX; i++) {
+			if (s->ring[i].ctx)
+				fu_fd_close(s->ring[i].fd);
+		}
+	}
+	mine = NULL;
+}
+
+static struct slots *my_slots(void)
+{
+	struct slots *s = mine;
+
+	return s && s->gen == fu_load_relaxed(&fu_wipe->gen) ? s : NULL;
+}
+
+static struct slots *make_slots(void)
+{
+	struct slots *s = my_slots();
+
+	if (s)
+		return s;
+	s = fu_zalloc(sizeof(*s));
+	if (!s)
+		return NULL;
+	s->gen = fu_load_relaxed(&fu_wipe->gen);
+	fu_lock(&lock);
+	fu_list_add_tail(&threads, &s->all);
+	fu_unlock(&lock);
+	mine = s;
+	if (have_key)
+		pthread_setspecific(at_exit, s);
+	return s;
+}
 
 struct fu_ctx *fu_ringfd_registered(u32 index, int *err)
 {
+	struct slots *s = my_slots();
+
 	*err = index < IO_RINGFD_REG_MAX ? -EBADF : -EINVAL;
-	return NULL;
+	if (!s || index >= IO_RINGFD_REG_MAX || !s->ring[index].ctx)
+		return NULL;
+	fu_ctx_hold(s->ring[index].ctx);
+	return s->ring[index].ctx;
+}
+
+int fu_ringfd_number(u32 index)
+{
+	struct slots *s = my_slots();
+
+	return s && index < IO_RINGFD_REG_MAX && s->ring[index].ctx ? s->ring[index].fd : -1;
+}
+
+/* The first free slot in [first, end), or -EBUSY. */
+static int free_slot(const struct slots *s, u32 first, u32 end)
+{
+	for (u32 i = first; i < end; i++) {
+		if (!s->ring[i].ctx)
+			return (int)i;
+	}
+	return -EBUSY;
+}
+
+long fu_ringfd_adopt(struct fu_ctx *ctx, int fd)
+{
+	struct slots *s = make_slots();
+	int i;
+
+	if (!s)
+		return -ENOMEM;
+	i = free_slot(s, 0, IO_RINGFD_REG_MAX);
+	if (i < 0)
+		return i;
+	fu_ctx_hold(ctx);
+	s->ring[i].ctx = ctx;
+	s->ring[i].fd = fd;
+	return i;
+}
+
+/* Registers what one entry names; the slot, or -errno. */
+static int add(struct slots *s, const struct fu_rsrc_update *up)
+{
+	bool any = up->offset == ~0U;
+	struct fu_ctx *ctx;
+	int i, fd, err = 0;
+
+	if (up->resv || (!any && up->offset >= IO_RINGFD_REG_MAX))
+		return -EINVAL;
+	ctx = fu_ctx_get((u32)up->data, &err);
+	if (!ctx)
+		return err;
+	i = free_slot(s, any ? 0 : up->offset, any ? IO_RINGFD_REG_MAX : up->offset + 1);
+	fd = i < 0 ? i : fu_fd_dup_high((int)up->data);
+	if (fd < 0) {
+		fu_ctx_put(ctx);
+		return fd;
+	}
+	s->ring[i].ctx = ctx;
+	s->ring[i].fd = fd;
+	return i;
+}
+
+long fu_reg_ring_fds(struct fu_ctx *ctx, void *arg, u32 nr)
+{
+	struct slots *s;
+	u32 done;
+	int ret = 0;
+
+	(void)ctx;
+	if (!nr || nr > IO_RINGFD_REG_MAX)
+		return -EINVAL;
+	s = make_slots();
+	if (!s)
+		return -ENOMEM;
+	for (done = 0; done < nr; done++) {
+		struct fu_rsrc_update up, *user = (struct fu_rsrc_update *)arg + done;
+
+		ret = fu_copy_from_user(&up, user, sizeof(up));
+		if (!ret)
+			ret = add(s, &up);
+		if (ret < 0)
+			break;
+		up.offset = (u32)ret;
+		if (fu_copy_to_user(user, &up, sizeof(up))) {
+			release(s, up.offset);
+			ret = -EFAULT;
+			break;
+		}
+	}
+	return done ? (long)done : ret;
+}
+
+long fu_unreg_ring_fds(struct fu_ctx *ctx, void *arg, u32 nr)
+{
+	struct slots *s = my_slots();
+	u32 done;
+	int ret = 0;
+
+	if (!nr || nr > IO_RINGFD_REG_MAX)
+		return -EINVAL;
+	/* The last descriptor of a ring may go, of this one too. */
+	fu_submit_unlock(ctx);
+	for (done = 0; done < nr; done++) {
+		struct fu_rsrc_update up;
+
+		ret = fu_copy_from_user(&up, (struct fu_rsrc_update *)arg + done, sizeof(up));
+		if (!ret && (up.resv || up.data || up.offset >= IO_RINGFD_REG_MAX))
+			ret = -EINVAL;
+		if (ret)
+			break;
+		if (s)
+			release(s, up.offset);
+	}
+	fu_submit_lock(ctx);
+	return done ? (long)done : ret;
 }

@@ -7,18 +7,14 @@
 #include <errno.h>
 
 #include "engine/entry.h"
+#include "engine/region.h"
+#include "engine/register.h"
+#include "engine/ringfds.h"
 #include "engine/stats.h"
 #include "rings/fds.h"
 #include "rings/mem.h"
 #include "rings/sys.h"
 #include "rings/user.h"
-
-#define FEATURES                                                                        \
-	(IORING_FEAT_SINGLE_MMAP | IORING_FEAT_NODROP | IORING_FEAT_SUBMIT_STABLE |     \
-	 IORING_FEAT_RW_CUR_POS | IORING_FEAT_CUR_PERSONALITY | IORING_FEAT_FAST_POLL | \
-	 IORING_FEAT_POLL_32BITS | IORING_FEAT_SQPOLL_NONFIXED | IORING_FEAT_EXT_ARG |  \
-	 IORING_FEAT_NATIVE_WORKERS | IORING_FEAT_RSRC_TAGS | IORING_FEAT_CQE_SKIP |    \
-	 IORING_FEAT_LINKED_FILE | IORING_FEAT_MIN_TIMEOUT | IORING_FEAT_NO_IOWAIT)
 
 /* wq_fd of ATTACH_WQ has to be a ring; what is shared is ours to choose, and pools are shared
  * anyway. */
@@ -78,6 +74,29 @@ static void undo(struct fu_ctx *ctx, int fd)
 	fu_ctx_discard(ctx);
 }
 
+/* The ring is ready: makes it findable, by descriptor or by this thread's index only. */
+static long publish(struct fu_ctx *ctx, int fd, const struct fu_params *p)
+{
+	long ret = fd;
+
+	if (p->flags & IORING_SETUP_REGISTERED_FD_ONLY) {
+		fd = fu_fd_high(fd);
+		ret = fu_ringfd_adopt(ctx, fd);
+		if (ret < 0) {
+			fu_fd_close(fd);
+			undo(ctx, -1);
+			return ret;
+		}
+	}
+	FU_COUNT(rings, 1);
+	fu_wq_attach(p->sq_entries);
+	fu_ctx_publish(ctx, fd);
+	fu_poller_watch_ring(ctx);
+	fu_ctx_put(ctx);
+	fu_stats_touch();
+	return ret;
+}
+
 long fu_io_uring_setup(u32 entries, void *params)
 {
 	struct fu_params p;
@@ -93,7 +112,7 @@ long fu_io_uring_setup(u32 entries, void *params)
 	ctx = fu_ctx_alloc();
 	if (!ctx)
 		return -ENOMEM;
-	p.features = FEATURES;
+	p.features = FU_FEATURES;
 	ret = fu_ring_create(&ctx->ring, &p);
 	if (!ret)
 		ret = fu_ringfd_create(&fd, &ctx->peer, &ctx->ino);
@@ -107,12 +126,7 @@ long fu_io_uring_setup(u32 entries, void *params)
 		undo(ctx, fd);
 		return ret;
 	}
-	FU_COUNT(rings, 1);
-	fu_ctx_publish(ctx, fd);
-	fu_poller_watch_ring(ctx);
-	fu_ctx_put(ctx);
-	fu_stats_touch();
-	return fd;
+	return publish(ctx, fd, &p);
 }
 
 bool fu_ring_mmap(void *addr, size_t len, int prot, int flags, int fd, u64 off, long *ret)
@@ -126,7 +140,10 @@ bool fu_ring_mmap(void *addr, size_t len, int prot, int flags, int fd, u64 off, 
 	ctx = fu_ctx_get((u32)fd, &err);
 	if (!ctx)
 		return false;
-	*ret = fu_ring_map(&ctx->ring, addr, len, prot, flags, off);
+	if ((off & IORING_OFF_MMAP_MASK) == IORING_OFF_REGION)
+		*ret = fu_region_map(ctx, addr, len, prot, flags);
+	else
+		*ret = fu_ring_map(&ctx->ring, addr, len, prot, flags, off);
 	fu_ctx_put(ctx);
 	return true;
 }

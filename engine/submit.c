@@ -11,10 +11,9 @@
 #include <errno.h>
 #include <sys/epoll.h>
 
+#include "engine/personality.h"
 #include "engine/restrict.h"
 #include "rings/fds.h"
-
-#define SQE_KNOWN_FLAGS 0x7fU
 
 /* ---- preparation ---- */
 
@@ -34,7 +33,7 @@ static int init_flags(struct fu_ctx *ctx, struct fu_req *req, const struct fu_op
 {
 	u32 flags = req->flags;
 
-	if (flags & ~SQE_KNOWN_FLAGS)
+	if (flags & ~FU_SQE_FLAGS)
 		return -EINVAL;
 	if (flags & IOSQE_BUFFER_SELECT) {
 		if (!op->buffer_select)

@@ -38,8 +38,8 @@ static struct {
 	bool ready;
 	struct class classes[2]; /* IO_WQ_BOUND, IO_WQ_UNBOUND */
 	u64 running_keys;        /* one bit for each key that a worker is at */
-	cpu_set_t affinity;
-	bool has_affinity;
+	cpu_set_t affinity, all; /* where workers may run; where the process could at first */
+	u32 affinity_seq;        /* changes of affinity, 0 for none */
 } pool;
 
 static void pool_init(void)
@@ -48,6 +48,9 @@ static void pool_init(void)
 	cpu_set_t cpus;
 	long bytes = fu_sys(SYS_sched_getaffinity, 0, sizeof(cpus), &cpus);
 	u32 n = bytes > 0 ? (u32)CPU_COUNT_S((size_t)bytes, &cpus) : 1;
+
+	if (bytes > 0)
+		fu_memcpy(&pool.all, &cpus, (size_t)bytes);
 
 	for (int i = 0; i < 2; i++)
 		fu_list_init(&pool.classes[i].queue);
@@ -101,13 +104,17 @@ static bool wait_for_work(struct class *c)
 static void *worker_main(void *arg)
 {
 	struct class *c = arg;
+	u32 affinity_seq = 0;
 
 	fu_self.in_worker = 1;
 	fu_lock(&pool.lock);
-	if (pool.has_affinity)
-		fu_sys(SYS_sched_setaffinity, 0, sizeof(pool.affinity), &pool.affinity);
 	for (;;) {
 		struct fu_req *req = pick(c);
+
+		if (fu_unlikely(affinity_seq != pool.affinity_seq)) {
+			affinity_seq = pool.affinity_seq;
+			fu_sys(SYS_sched_setaffinity, 0, sizeof(pool.affinity), &pool.affinity);
+		}
 
 		if (req) {
 			u64 bit = key_bit(req);
@@ -231,7 +238,7 @@ void fu_pool_limits(u32 limits[2])
 	fu_unlock(&pool.lock);
 }
 
-int fu_pool_affinity(const void *mask, size_t bytes)
+void fu_pool_affinity(const void *mask, size_t bytes)
 {
 	fu_lock(&pool.lock);
 	if (!pool.ready)
@@ -239,8 +246,12 @@ int fu_pool_affinity(const void *mask, size_t bytes)
 	fu_memset(&pool.affinity, 0, sizeof(pool.affinity));
 	if (bytes > sizeof(pool.affinity))
 		bytes = sizeof(pool.affinity);
-	fu_memcpy(&pool.affinity, mask, bytes);
-	pool.has_affinity = true;
+	fu_memcpy(&pool.affinity, mask ? mask : &pool.all, mask ? bytes : sizeof(pool.all));
+	pool.affinity_seq++;
+	/* Idle workers move at once. */
+	for (int i = 0; i < 2; i++) {
+		pool.classes[i].wake++;
+		fu_futex_wake(&pool.classes[i].wake, INT32_MAX);
+	}
 	fu_unlock(&pool.lock);
-	return 0;
 }

@@ -59,6 +59,8 @@ _Static_assert(sizeof(struct fu_sqe) == 64, "an SQE is 64 bytes");
 #define IOSQE_BUFFER_SELECT    (1U << 5)
 #define IOSQE_CQE_SKIP_SUCCESS (1U << 6)
 
+#define FU_SQE_FLAGS 0x7fU /* all of them */
+
 /* ---- completion queue entry: 16 bytes, or 32 with CQE32 / CQE_F_32 ---- */
 struct fu_cqe {
 	u64 user_data;
@@ -123,6 +125,8 @@ _Static_assert(sizeof(struct fu_params) == 120, "io_uring_params is 120 bytes");
 #define IORING_SETUP_HYBRID_IOPOLL      (1U << 17)
 #define IORING_SETUP_CQE_MIXED          (1U << 18)
 
+#define FU_SETUP_FLAGS ((1U << 19) - 1) /* all of them */
+
 #define IORING_FEAT_SINGLE_MMAP     (1U << 0)
 #define IORING_FEAT_NODROP          (1U << 1)
 #define IORING_FEAT_SUBMIT_STABLE   (1U << 2)
@@ -145,6 +149,7 @@ _Static_assert(sizeof(struct fu_params) == 120, "io_uring_params is 120 bytes");
 #define IORING_OFF_SQ_RING    0ULL
 #define IORING_OFF_CQ_RING    0x8000000ULL
 #define IORING_OFF_SQES       0x10000000ULL
+#define IORING_OFF_REGION     0x20000000ULL
 #define IORING_OFF_PBUF_RING  0x80000000ULL
 #define IORING_OFF_PBUF_SHIFT 16
 #define IORING_OFF_MMAP_MASK  0xf8000000ULL
@@ -164,6 +169,7 @@ _Static_assert(sizeof(struct fu_params) == 120, "io_uring_params is 120 bytes");
 #define IORING_ENTER_ABS_TIMER       (1U << 5)
 #define IORING_ENTER_EXT_ARG_REG     (1U << 6)
 #define IORING_ENTER_NO_IOWAIT       (1U << 7)
+#define FU_ENTER_FLAGS               0xffU /* all of them */
 
 struct fu_timespec {
 	s64 tv_sec;
@@ -376,6 +382,12 @@ struct fu_files_update {
 	u64 fds;
 };
 
+struct fu_rsrc_update {
+	u32 offset;
+	u32 resv;
+	u64 data;
+};
+
 struct fu_rsrc_register {
 	u32 nr;
 	u32 flags;
@@ -468,7 +480,7 @@ struct fu_buf_status {
 
 struct fu_napi {
 	u32 busy_poll_to;
-	u8 prefer_busy_poll; /* opcode in later layouts */
+	u8 prefer_busy_poll;
 	u8 opcode;
 	u8 pad[2];
 	u32 op_param;
@@ -496,6 +508,57 @@ struct fu_recvmsg_out {
 	u32 controllen;
 	u32 payloadlen;
 	u32 flags;
+};
+
+enum { IO_URING_QUERY_OPCODES, IO_URING_QUERY_LAST };
+
+struct fu_query_hdr {
+	u64 next_entry;
+	u64 query_data;
+	u32 query_op;
+	u32 size;
+	s32 result;
+	u32 resv[3];
+};
+
+struct fu_query_opcode {
+	u32 nr_request_opcodes;
+	u32 nr_register_opcodes;
+	u64 feature_flags;
+	u64 ring_setup_flags;
+	u64 enter_flags;
+	u64 sqe_flags;
+	u32 nr_query_opcodes;
+	u32 pad;
+};
+
+enum { IO_URING_NAPI_REGISTER_OP, IO_URING_NAPI_STATIC_ADD_ID, IO_URING_NAPI_STATIC_DEL_ID };
+enum {
+	IO_URING_NAPI_TRACKING_DYNAMIC,
+	IO_URING_NAPI_TRACKING_STATIC,
+	IO_URING_NAPI_TRACKING_INACTIVE = 255,
+};
+
+struct fu_zcrx_area_reg {
+	u64 addr;
+	u64 len;
+	u64 rq_area_token;
+	u32 flags;
+	u32 dmabuf_fd;
+	u64 resv2[2];
+};
+
+struct fu_zcrx_ifq_reg {
+	u32 if_idx;
+	u32 if_rxq;
+	u32 rq_entries;
+	u32 flags;
+	u64 area_ptr;
+	u64 region_ptr;
+	u64 offsets[4];
+	u32 zcrx_id;
+	u32 resv2;
+	u64 resv[3];
 };
 
 #define IORING_MEM_REGION_TYPE_USER    1

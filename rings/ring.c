@@ -13,18 +13,10 @@
 #define OVF_ENTRIES_MAX (1U << 18)
 #define OVF_ENTRIES_MIN (1U << 11)
 
-#define SETUP_KNOWN                                                                              \
-	(IORING_SETUP_IOPOLL | IORING_SETUP_SQPOLL | IORING_SETUP_SQ_AFF | IORING_SETUP_CQSIZE | \
-	 IORING_SETUP_CLAMP | IORING_SETUP_ATTACH_WQ | IORING_SETUP_R_DISABLED |                 \
-	 IORING_SETUP_SUBMIT_ALL | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG |       \
-	 IORING_SETUP_SQE128 | IORING_SETUP_CQE32 | IORING_SETUP_SINGLE_ISSUER |                 \
-	 IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_NO_MMAP | IORING_SETUP_REGISTERED_FD_ONLY |   \
-	 IORING_SETUP_NO_SQARRAY | IORING_SETUP_HYBRID_IOPOLL | IORING_SETUP_CQE_MIXED)
-
 /* The kernel's rules on which setup flags go together, in its order. */
 static int check_flags(u32 flags)
 {
-	if (flags & ~SETUP_KNOWN)
+	if (flags & ~FU_SETUP_FLAGS)
 		return -EINVAL;
 	if ((flags & IORING_SETUP_REGISTERED_FD_ONLY) && !(flags & IORING_SETUP_NO_MMAP))
 		return -EINVAL;
@@ -140,12 +132,7 @@ static void set_pointers(struct fu_ring *ring)
 	ring->cqes = r + FU_OFF_CQES;
 }
 
-/*
- * Puts the engine's own view of the program's memory at `user` into `view`: a second
- * mapping if it is shared; if it is private, a shared copy takes its place, so that
- * the engine's view outlives whatever the program does to its own.
- */
-static int take_user_memory(void *view, size_t bytes, u64 user)
+int fu_ring_take_memory(void *view, size_t bytes, u64 user)
 {
 	void *addr = fu_ptr(user);
 	long ret;
@@ -204,9 +191,10 @@ int fu_ring_create(struct fu_ring *ring, const struct fu_params *p)
 	ring->sqes = (void *)((u8 *)ring->seg + ring->sqes_off);
 	if (p->flags & IORING_SETUP_NO_MMAP) {
 		ring->user_memory = true;
-		ret = take_user_memory(ring->rings, ring->rings_bytes, p->cq_off.user_addr);
+		ret = fu_ring_take_memory(ring->rings, ring->rings_bytes, p->cq_off.user_addr);
 		if (!ret)
-			ret = take_user_memory(ring->sqes, ring->sqes_bytes, p->sq_off.user_addr);
+			ret = fu_ring_take_memory(ring->sqes, ring->sqes_bytes,
+			                          p->sq_off.user_addr);
 		if (ret) {
 			fu_ring_destroy(ring);
 			return ret;

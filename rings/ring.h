@@ -119,6 +119,14 @@ long fu_ring_map(struct fu_ring *ring, void *addr, size_t len, int prot, int fla
  */
 long fu_map_alias(void *src, size_t bytes, size_t len, void *addr, int prot, int flags);
 
+/*
+ * Puts the engine's own view of the program's memory at `user` into `view`, a shared
+ * mapping: a second mapping if the program's is shared; if it is private, a shared copy
+ * takes its place, so that the view outlives whatever the program does to its own.
+ * 0, -EINVAL if it is not page-aligned, -EFAULT.
+ */
+int fu_ring_take_memory(void *view, size_t bytes, u64 user);
+
 /* ---- submission queue; ctrl.submit_lock held ---- */
 
 /* SQEs that the program has published and nobody has consumed. */
