@@ -86,18 +86,31 @@ static int wait_arg(struct fu_ctx *ctx, struct fu_wait_arg *w, u32 flags, const 
 	return 0;
 }
 
+/* A ring that is polled for completions does not sleep: its argument is only looked at. */
+static int check_unused_arg(u32 flags, const void *arg, size_t argsz)
+{
+	struct fu_getevents_arg ga;
+
+	if (!(flags & IORING_ENTER_EXT_ARG))
+		return 0;
+	if (flags & IORING_ENTER_EXT_ARG_REG || argsz != sizeof(ga))
+		return -EINVAL;
+	return fu_copy_from_user(&ga, arg, sizeof(ga));
+}
+
 static long get_events(struct fu_ctx *ctx, u32 fd, u32 min_complete, u32 flags, const void *arg,
                        size_t argsz)
 {
 	bool registered = flags & IORING_ENTER_REGISTERED_RING;
 	struct fu_wait_arg w = { .fd = registered ? (u32)fu_ringfd_number(fd) : fd };
-	int ret = wait_arg(ctx, &w, flags, arg, argsz);
+	int ret;
 
-	if (ret)
-		return ret;
-	if (ctx->iopoll && !ctx->sqpoll)
-		return fu_iopoll_reap(ctx, min_complete);
-	return fu_wait_cqes(ctx, min_complete, &w);
+	if (ctx->iopoll && !ctx->sqpoll) {
+		ret = check_unused_arg(flags, arg, argsz);
+		return ret ? ret : fu_iopoll_reap(ctx, min_complete);
+	}
+	ret = wait_arg(ctx, &w, flags, arg, argsz);
+	return ret ? ret : fu_wait_cqes(ctx, min_complete, &w);
 }
 
 /* A ring with one issuer remembers the first, and refuses the others. */

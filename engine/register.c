@@ -82,6 +82,7 @@ static long (*const operations[IORING_REGISTER_LAST])(struct fu_ctx *, void *, u
 	[IORING_REGISTER_CLOCK] = reg_clock,
 	[IORING_REGISTER_CLONE_BUFFERS] = fu_reg_clone_buffers,
 	[IORING_REGISTER_ZCRX_IFQ] = fu_reg_zcrx,
+	[IORING_REGISTER_RESIZE_RINGS] = fu_reg_resize_rings,
 	[IORING_REGISTER_MEM_REGION] = fu_reg_mem_region,
 	[IORING_REGISTER_QUERY] = fu_reg_query,
 };

@@ -40,6 +40,9 @@ void fu_wq_attach(u32 sq_entries);
 long fu_reg_probe(struct fu_ctx *ctx, void *arg, u32 nr);
 long fu_reg_query(struct fu_ctx *ctx, void *arg, u32 nr);
 
+/* resize.c */
+long fu_reg_resize_rings(struct fu_ctx *ctx, void *arg, u32 nr);
+
 /* reg_net.c */
 long fu_reg_napi(struct fu_ctx *ctx, void *arg, u32 nr);
 long fu_unreg_napi(struct fu_ctx *ctx, void *arg, u32 nr);

@@ -38,22 +38,20 @@ static int check_attach(const struct fu_params *p)
 
 static int check_params(u32 entries, struct fu_params *p)
 {
-	int ret;
-
 	if (p->resv[0] || p->resv[1] || p->resv[2])
 		return -EINVAL;
-	ret = fu_ring_layout(entries, p);
-	if (ret)
-		return ret;
-	if ((p->flags & IORING_SETUP_SQ_AFF) && !(p->flags & IORING_SETUP_SQPOLL))
-		return -EINVAL;
-	return check_attach(p);
+	return fu_ring_layout(entries, p);
 }
 
 static int start(struct fu_ctx *ctx, const struct fu_params *p)
 {
 	struct fu_ctrl *ctrl = ctx->ring.ctrl;
+	int ret = check_attach(p);
 
+	if (ret)
+		return ret;
+	if ((p->flags & IORING_SETUP_SQ_AFF) && !(p->flags & IORING_SETUP_SQPOLL))
+		return -EINVAL;
 	ctrl->creator = fu_load_relaxed(&fu_wipe->gen);
 	ctx->deferred = p->flags & IORING_SETUP_DEFER_TASKRUN;
 	ctx->iopoll = p->flags & IORING_SETUP_IOPOLL;

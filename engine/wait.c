@@ -44,27 +44,22 @@ static bool satisfied(const struct waiter *w)
 	       fu_load_relaxed(&ring->ctrl->cq_timeouts) != w->timeouts;
 }
 
-/* Relative time to the next deadline, -1 for none, 0 if one has passed; *min_wait tells which. */
-static s64 time_left(const struct waiter *w, bool *min_wait)
+static s64 until(u32 clock, u64 deadline_ns)
 {
-	s64 left = -1;
+	u64 now = fu_now_ns(clock);
 
-	*min_wait = false;
-	if (w->arg->has_deadline) {
-		u64 now = fu_now_ns(w->arg->clock);
+	return now >= deadline_ns ? 0 : (s64)(deadline_ns - now);
+}
 
-		left = now >= w->arg->deadline_ns ? 0 : (s64)(w->arg->deadline_ns - now);
-	}
-	if (w->min_until_ns) {
-		u64 now = fu_now_ns(CLOCK_MONOTONIC);
-		s64 min_left = now >= w->min_until_ns ? 0 : (s64)(w->min_until_ns - now);
-
-		if (left < 0 || min_left < left) {
-			left = min_left;
-			*min_wait = true;
-		}
-	}
-	return left;
+/*
+ * Relative time to the next deadline, -1 for none, 0 if one has passed. The minimum wait
+ * comes first, even where the limit is shorter: so does the kernel have it.
+ */
+static s64 time_left(const struct waiter *w)
+{
+	if (w->min_until_ns)
+		return until(CLOCK_MONOTONIC, w->min_until_ns);
+	return w->arg->has_deadline ? until(w->arg->clock, w->arg->deadline_ns) : -1;
 }
 
 static long sleep_masked(struct waiter *w, s64 left)
@@ -93,28 +88,32 @@ static void run_pending(struct fu_ctx *ctx)
 	}
 }
 
-static bool min_wait_over(struct waiter *w)
+/*
+ * The minimum wait has passed: any completion is enough now, and without one the first
+ * to come, if there is a longer limit to wait for it.
+ */
+static long min_wait_over(struct waiter *w)
 {
 	const struct fu_ring *ring = &w->ctx->ring;
 
-	/* From now on one completion is enough; if there is none yet, the first ends the wait. */
 	w->min_until_ns = 0;
 	w->target = w->start_tail + 1;
-	return (s32)(fu_load_acquire(ring->cq_tail) - w->start_tail) > 0;
+	if (!w->arg->has_deadline)
+		return -ETIME;
+	return (s32)(fu_load_acquire(ring->cq_tail) - w->start_tail) > 0 || fu_cq_ready(ring) > 0;
 }
 
 static long wait_once(struct waiter *w)
 {
 	struct fu_ctrl *ctrl = w->ctx->ring.ctrl;
 	u32 seq = __atomic_load_n(&ctrl->wake_seq, __ATOMIC_SEQ_CST);
-	bool min_wait;
 	s64 left;
 	long ret;
 
 	run_pending(w->ctx);
 	if (satisfied(w) || fu_load_relaxed(&ctrl->ended))
 		return 1;
-	left = time_left(w, &min_wait);
+	left = time_left(w);
 	if (left == 0)
 		ret = -ETIMEDOUT;
 	else if (w->has_mask)
@@ -122,7 +121,7 @@ static long wait_once(struct waiter *w)
 	else
 		ret = fu_futex_wait(&ctrl->wake_seq, seq, left);
 	if (ret == -ETIMEDOUT)
-		return min_wait ? min_wait_over(w) : -ETIME;
+		return w->min_until_ns ? min_wait_over(w) : -ETIME;
 	return ret == -EINTR ? -EINTR : 0;
 }
 

@@ -49,7 +49,9 @@ static u32 cqe_shift_of(u32 flags)
 
 static u32 sq_array_offset(const struct fu_params *p)
 {
-	u64 end = FU_OFF_CQES + ((u64)p->cq_entries << cqe_shift_of(p->flags));
+	/* With big CQEs all of the ring's head counts twice: so does the kernel have it. */
+	u64 end = (FU_OFF_CQES + (u64)p->cq_entries * sizeof(struct fu_cqe))
+	          << (cqe_shift_of(p->flags) - 4);
 
 	return (u32)fu_align_up(end, FU_CACHELINE);
 }
@@ -117,7 +119,7 @@ int fu_ring_layout(u32 entries, struct fu_params *p)
 	return 0;
 }
 
-static void set_pointers(struct fu_ring *ring)
+static void set_pointers(struct fu_ring *ring, const struct fu_params *p)
 {
 	u8 *r = ring->rings;
 
@@ -130,6 +132,43 @@ static void set_pointers(struct fu_ring *ring)
 	ring->cq_flags = (void *)(r + FU_OFF_CQ_FLAGS);
 	ring->cq_overflow = (void *)(r + FU_OFF_CQ_OVERFLOW);
 	ring->cqes = r + FU_OFF_CQES;
+	ring->sq_array = NULL;
+	if (!(p->flags & IORING_SETUP_NO_SQARRAY))
+		ring->sq_array = (void *)(r + sq_array_offset(p));
+}
+
+static void set_constants(u8 *rings, const struct fu_params *p)
+{
+	*(u32 *)(void *)(rings + FU_OFF_SQ_MASK) = p->sq_entries - 1;
+	*(u32 *)(void *)(rings + FU_OFF_CQ_MASK) = p->cq_entries - 1;
+	*(u32 *)(void *)(rings + FU_OFF_SQ_ENTRIES) = p->sq_entries;
+	*(u32 *)(void *)(rings + FU_OFF_CQ_ENTRIES) = p->cq_entries;
+}
+
+/* Bytes of the program's two regions, in whole pages. */
+static size_t rings_size(const struct fu_params *p)
+{
+	size_t array_bytes = p->flags & IORING_SETUP_NO_SQARRAY ? 0 : 4UL * p->sq_entries;
+
+	return fu_align_up(sq_array_offset(p) + array_bytes, FU_PAGE);
+}
+
+static size_t sqes_size(const struct fu_params *p)
+{
+	return fu_align_up((u64)p->sq_entries << (p->flags & IORING_SETUP_SQE128 ? 7 : 6), FU_PAGE);
+}
+
+/* Puts the program's own memory in the place of both regions. */
+static int take_user_regions(u8 *rings, size_t rings_bytes, void *sqes, size_t sqes_bytes,
+                             const struct fu_params *p)
+{
+	int ret = fu_ring_take_memory(rings, rings_bytes, p->cq_off.user_addr);
+
+	if (!ret)
+		ret = fu_ring_take_memory(sqes, sqes_bytes, p->sq_off.user_addr);
+	if (!ret)
+		fu_memset(rings, 0, FU_OFF_CQES);
+	return ret;
 }
 
 int fu_ring_take_memory(void *view, size_t bytes, u64 user)
@@ -169,8 +208,6 @@ static int map_segment(struct fu_ring *ring, size_t fixed_bytes)
 
 int fu_ring_create(struct fu_ring *ring, const struct fu_params *p)
 {
-	size_t array_bytes = p->flags & IORING_SETUP_NO_SQARRAY ? 0 : 4UL * p->sq_entries;
-	size_t rings_bytes = sq_array_offset(p) + array_bytes;
 	int ret;
 
 	fu_memset(ring, 0, sizeof(*ring));
@@ -180,9 +217,9 @@ int fu_ring_create(struct fu_ring *ring, const struct fu_params *p)
 	ring->sqe_shift = p->flags & IORING_SETUP_SQE128 ? 7 : 6;
 	ring->cqe_shift = cqe_shift_of(p->flags);
 	ring->rings_off = fu_align_up(sizeof(struct fu_ctrl), FU_PAGE);
-	ring->rings_bytes = fu_align_up(rings_bytes, FU_PAGE);
+	ring->rings_bytes = rings_size(p);
 	ring->sqes_off = ring->rings_off + ring->rings_bytes;
-	ring->sqes_bytes = fu_align_up((u64)p->sq_entries << ring->sqe_shift, FU_PAGE);
+	ring->sqes_bytes = sqes_size(p);
 	ret = map_segment(ring, ring->sqes_off + ring->sqes_bytes);
 	if (ret)
 		return ret;
@@ -191,25 +228,17 @@ int fu_ring_create(struct fu_ring *ring, const struct fu_params *p)
 	ring->sqes = (void *)((u8 *)ring->seg + ring->sqes_off);
 	if (p->flags & IORING_SETUP_NO_MMAP) {
 		ring->user_memory = true;
-		ret = fu_ring_take_memory(ring->rings, ring->rings_bytes, p->cq_off.user_addr);
-		if (!ret)
-			ret = fu_ring_take_memory(ring->sqes, ring->sqes_bytes,
-			                          p->sq_off.user_addr);
+		ret = take_user_regions(ring->rings, ring->rings_bytes, ring->sqes,
+		                        ring->sqes_bytes, p);
 		if (ret) {
 			fu_ring_destroy(ring);
 			return ret;
 		}
-		fu_memset(ring->rings, 0, FU_OFF_CQES);
 	}
-	set_pointers(ring);
-	if (array_bytes)
-		ring->sq_array = (void *)(ring->rings + sq_array_offset(p));
+	set_pointers(ring, p);
+	set_constants(ring->rings, p);
 	ring->ctrl->setup_flags = p->flags;
 	ring->ctrl->disabled = !!(p->flags & IORING_SETUP_R_DISABLED);
-	*(u32 *)(void *)(ring->rings + FU_OFF_SQ_MASK) = p->sq_entries - 1;
-	*(u32 *)(void *)(ring->rings + FU_OFF_CQ_MASK) = p->cq_entries - 1;
-	*(u32 *)(void *)(ring->rings + FU_OFF_SQ_ENTRIES) = p->sq_entries;
-	*(u32 *)(void *)(ring->rings + FU_OFF_CQ_ENTRIES) = p->cq_entries;
 	return 0;
 }
 
@@ -219,8 +248,124 @@ void fu_ring_adopt(struct fu_ring *ring, const struct fu_ring *parent)
 		*ring = *parent;
 }
 
+/* ---- resizing ---- */
+
+struct fu_view {
+	struct fu_view *next; /* older */
+	u8 *at;
+	size_t bytes;
+};
+
+static void drop_view(struct fu_view *view)
+{
+	fu_sys(SYS_munmap, view->at, view->bytes);
+	fu_free(view, sizeof(*view));
+}
+
+static struct fu_view *make_view(const struct fu_params *p)
+{
+	struct fu_view *view = fu_alloc(sizeof(*view));
+	long at;
+
+	if (!view)
+		return NULL;
+	view->bytes = rings_size(p) + sqes_size(p);
+	at = fu_sys(SYS_mmap, 0, view->bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
+	            -1, 0);
+	if (fu_is_err(at)) {
+		fu_free(view, sizeof(*view));
+		return NULL;
+	}
+	view->at = fu_ptr((u64)at);
+	return view;
+}
+
+/*
+ * The memory before the last may be let go: its addresses stay, with nothing behind them,
+ * for a thread that has held a pointer all that time.
+ */
+static void retire(struct fu_view *last)
+{
+	struct fu_view *view = last ? last->next : NULL;
+
+	if (view)
+		fu_sys(SYS_mmap, view->at, view->bytes, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+}
+
+static void carry(void *to, u32 to_entries, const void *from, u32 from_entries, u32 shift, u32 head,
+                  u32 tail)
+{
+	for (u32 i = head; i != tail; i++)
+		fu_memcpy((u8 *)to + ((size_t)(i & (to_entries - 1)) << shift),
+		          (const u8 *)from + ((size_t)(i & (from_entries - 1)) << shift),
+		          (size_t)1 << shift);
+}
+
+static bool carry_all(struct fu_ring *to, const struct fu_ring *from)
+{
+	u32 sq_head = fu_load_relaxed(from->sq_head), sq_tail = fu_load_acquire(from->sq_tail);
+	u32 cq_head = fu_load_acquire(from->cq_head), cq_tail = fu_load_relaxed(from->cq_tail);
+
+	if (sq_tail - sq_head > to->sq_entries || cq_tail - cq_head > to->cq_entries)
+		return false;
+	carry(to->sqes, to->sq_entries, from->sqes, from->sq_entries, to->sqe_shift, sq_head,
+	      sq_tail);
+	carry(to->cqes, to->cq_entries, from->cqes, from->cq_entries, to->cqe_shift, cq_head,
+	      cq_tail);
+	*to->sq_head = sq_head;
+	*to->sq_tail = sq_tail;
+	*to->cq_head = cq_head;
+	*to->cq_tail = cq_tail;
+	*to->sq_dropped = fu_load_relaxed(from->sq_dropped);
+	*to->sq_flags = fu_load_relaxed(from->sq_flags);
+	*to->cq_flags = fu_load_relaxed(from->cq_flags);
+	*to->cq_overflow = fu_load_relaxed(from->cq_overflow);
+	return true;
+}
+
+int fu_ring_resize(struct fu_ring *ring, const struct fu_params *p)
+{
+	struct fu_view *view = make_view(p);
+	struct fu_ring moved = *ring;
+	int ret = 0;
+
+	if (!view)
+		return -ENOMEM;
+	moved.rings = view->at;
+	moved.rings_bytes = rings_size(p);
+	moved.sqes = (void *)(view->at + moved.rings_bytes);
+	moved.sqes_bytes = sqes_size(p);
+	moved.sq_entries = p->sq_entries;
+	moved.cq_entries = p->cq_entries;
+	if (ring->user_memory)
+		ret = take_user_regions(moved.rings, moved.rings_bytes, moved.sqes,
+		                        moved.sqes_bytes, p);
+	if (!ret) {
+		set_pointers(&moved, p);
+		set_constants(moved.rings, p);
+		if (!carry_all(&moved, ring))
+			ret = -EOVERFLOW;
+	}
+	if (ret) {
+		drop_view(view);
+		return ret;
+	}
+	view->next = ring->views;
+	moved.views = view;
+	*ring = moved;
+	retire(view->next);
+	return 0;
+}
+
 void fu_ring_destroy(struct fu_ring *ring)
 {
+	while (ring->views) {
+		struct fu_view *view = ring->views;
+
+		ring->views = view->next;
+		drop_view(view);
+	}
 	if (ring->seg)
 		fu_sys(SYS_munmap, ring->seg, ring->seg_bytes);
 	ring->seg = NULL;
@@ -255,30 +400,28 @@ long fu_map_alias(void *src, size_t bytes, size_t len, void *addr, int prot, int
 
 long fu_ring_map(struct fu_ring *ring, void *addr, size_t len, int prot, int flags, u64 off)
 {
-	size_t region;
-	u8 *base;
+	long ret;
 
-	if (ring->user_memory)
+	if (ring->user_memory || off & (FU_PAGE - 1))
 		return -EINVAL;
-	if (off & (FU_PAGE - 1))
-		return -EINVAL;
-	switch (off & IORING_OFF_MMAP_MASK) {
-	case IORING_OFF_SQ_RING:
-	case IORING_OFF_CQ_RING:
-		base = ring->rings;
-		region = ring->rings_bytes;
-		break;
-	case IORING_OFF_SQES:
-		base = (void *)ring->sqes;
-		region = ring->sqes_bytes;
-		break;
-	default:
-		return -ENOMEM;
-	}
 	len = fu_align_up(len, FU_PAGE);
 	if (!len)
 		return -EINVAL;
-	return fu_map_alias(base, region, len, addr, prot, flags);
+	/* A resize that is going on has to be over. */
+	fu_lock(&ring->ctrl->cq_lock);
+	switch (off & IORING_OFF_MMAP_MASK) {
+	case IORING_OFF_SQ_RING:
+	case IORING_OFF_CQ_RING:
+		ret = fu_map_alias(ring->rings, ring->rings_bytes, len, addr, prot, flags);
+		break;
+	case IORING_OFF_SQES:
+		ret = fu_map_alias(ring->sqes, ring->sqes_bytes, len, addr, prot, flags);
+		break;
+	default:
+		ret = -ENOMEM;
+	}
+	fu_unlock(&ring->ctrl->cq_lock);
+	return ret;
 }
 
 const struct fu_sqe *fu_sq_next(struct fu_ring *ring)

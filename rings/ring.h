@@ -88,6 +88,9 @@ struct fu_ring {
 	void *seg;
 	size_t seg_bytes, rings_off, rings_bytes, sqes_off, sqes_bytes, ovf_off;
 	bool user_memory; /* IORING_SETUP_NO_MMAP */
+
+	/* After a resize: where the program's part is now, and where it was before. */
+	struct fu_view *views;
 };
 
 /*
@@ -118,6 +121,14 @@ long fu_ring_map(struct fu_ring *ring, void *addr, size_t len, int prot, int fla
  * len, prot, flags) would; what is longer than `bytes` has no access.
  */
 long fu_map_alias(void *src, size_t bytes, size_t len, void *addr, int prot, int flags);
+
+/*
+ * Moves the ring into memory of the sizes in `p`, checked by fu_ring_layout, with the SQEs
+ * and CQEs that are in it. Both locks held. 0, -EOVERFLOW if they do not fit, -ENOMEM,
+ * -EFAULT or -EINVAL for the memory that NO_MMAP gives; nothing has changed after an error.
+ * A thread that is looking at the old memory meanwhile sees what it was.
+ */
+int fu_ring_resize(struct fu_ring *ring, const struct fu_params *p);
 
 /*
  * Puts the engine's own view of the program's memory at `user` into `view`, a shared
