@@ -215,19 +215,8 @@ int fu_openat_issue(struct fu_req *req, u32 issue_flags)
 
 	if (fu_dirfd_check(open->dfd))
 		return -EBADF;
-	if (issue_flags & FU_ISSUE_WORKER) {
-		fd = open_blocking(req, open);
-	} else {
-		fd = open_cached(open);
-		if (fd == -EAGAIN && !(open->how.resolve & RESOLVE_CACHED))
-			return -EAGAIN;
-	}
-	if (fd == -EAGAIN) {
-		/* The program asked not to wait: this is the result. */
-		fu_req_set_fail(req);
-		fu_req_result(req, -EAGAIN, 0);
-		return FU_DONE;
-	}
+	/* On a worker -EAGAIN is the result: the program itself asked not to wait. */
+	fd = issue_flags & FU_ISSUE_WORKER ? open_blocking(req, open) : open_cached(open);
 	if (fd < 0)
 		return (int)fd;
 	fu_file_forget((int)fd);

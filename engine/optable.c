@@ -265,7 +265,6 @@ const struct fu_op fu_ops[IORING_OP_LAST] = {
 	                         .cleanup = fu_msg_ring_cleanup },
 	[IORING_OP_URING_CMD] = { .name = "URING_CMD",
 	                          .needs_file = 1,
-	                          .ioprio = 1,
 	                          .iopoll = 1,
 	                          .buffer_select = 1,
 	                          .since = 519,
