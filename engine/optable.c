@@ -7,6 +7,7 @@
 #include "engine/engine.h"
 #include "engine/epoll.h"
 #include "engine/fs.h"
+#include "engine/futex.h"
 #include "engine/msg_ring.h"
 #include "engine/nop.h"
 #include "engine/openclose.h"
@@ -18,6 +19,7 @@
 #include "engine/timeout.h"
 #include "engine/truncate.h"
 #include "engine/uring_cmd.h"
+#include "engine/waitid.h"
 #include "engine/xattr.h"
 
 const struct fu_op fu_ops[IORING_OP_LAST] = {
@@ -277,4 +279,24 @@ const struct fu_op fu_ops[IORING_OP_LAST] = {
 	                           .since = 615,
 	                           .prep = fu_epoll_wait_prep,
 	                           .issue = fu_epoll_wait_issue },
+	[IORING_OP_WAITID] = { .name = "WAITID",
+	                       .unbounded = 1,
+	                       .pollin = 1,
+	                       .since = 607,
+	                       .prep = fu_waitid_prep,
+	                       .issue = fu_waitid_issue },
+	[IORING_OP_FUTEX_WAIT] = { .name = "FUTEX_WAIT",
+	                           .since = 607,
+	                           .prep = fu_futex_prep,
+	                           .issue = fu_futex_wait_issue,
+	                           .cancel = fu_futex_cancel },
+	[IORING_OP_FUTEX_WAKE] = { .name = "FUTEX_WAKE",
+	                           .since = 607,
+	                           .prep = fu_futex_prep,
+	                           .issue = fu_futex_wake_issue },
+	[IORING_OP_FUTEX_WAITV] = { .name = "FUTEX_WAITV",
+	                            .since = 607,
+	                            .prep = fu_futexv_prep,
+	                            .issue = fu_futexv_issue,
+	                            .cancel = fu_futex_cancel },
 };

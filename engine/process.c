@@ -8,6 +8,7 @@
 #include "engine/engine.h"
 
 #include "engine/entry.h"
+#include "engine/futex.h"
 #include "engine/registry.h"
 #include "engine/ringfds.h"
 #include "rings/mem.h"
@@ -24,6 +25,7 @@ static void become_this_process(void)
 		fu_mem_reset();
 		fu_memset(&fu_counters, 0, sizeof(fu_counters));
 		fu_pool_reset();
+		fu_futex_reset();
 		fu_timers_reset();
 		fu_poller_reset();
 		fu_ringfds_reset();

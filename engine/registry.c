@@ -8,6 +8,7 @@
 
 #include "engine/entry.h"
 #include "engine/fileinfo.h"
+#include "engine/futex.h"
 #include "engine/poller.h"
 #include "engine/restrict.h"
 #include "engine/stats.h"
