@@ -55,9 +55,21 @@ int fu_req_take(struct fu_req *req)
 struct sweep {
 	struct fu_req *taken; /* through `next` */
 	u32 count;
+	u32 groups; /* bits: op->cancel_group of those counted */
 	bool already;
 	bool drain_too;
+	bool all; /* IORING_ASYNC_CANCEL_ALL */
 };
+
+static void count(struct sweep *s, const struct fu_req *req)
+{
+	u32 group = req->op->cancel_group ? 1U << req->op->cancel_group : 0;
+
+	/* Without ALL they are looked for one by one. */
+	if (!s->all || !(s->groups & group))
+		s->count++;
+	s->groups |= group;
+}
 
 static void try_take(struct fu_req *req, struct sweep *s)
 {
@@ -76,12 +88,12 @@ static void try_take(struct fu_req *req, struct sweep *s)
 		fu_untrack(req);
 		req->next = s->taken;
 		s->taken = req;
-		s->count++;
+		count(s, req);
 	} else if (got == FU_TAKE_BUSY) {
-		if (where == FU_AT_WORKER)
+		if (where == FU_AT_WORKER && !req->op->cancel_group)
 			s->already = true;
 		else
-			s->count++;
+			count(s, req);
 	}
 }
 
@@ -114,28 +126,38 @@ static void sweep(struct fu_cancel *cd, struct sweep *s)
 	}
 }
 
-static void fail_taken(struct fu_req *req)
+static void fail_cancelled(struct fu_req *req)
+{
+	fu_req_fail(req, -ECANCELED);
+}
+
+void fu_req_cancelled(struct fu_req *req)
+{
+	fu_req_task_work(req, fail_cancelled);
+}
+
+static void end_taken(struct fu_req *req, void (*end)(struct fu_req *req))
 {
 	while (req) {
 		struct fu_req *next = req->next;
 
-		fu_req_fail(req, -ECANCELED);
+		end(req);
 		req = next;
 	}
 }
 
 long fu_cancel(struct fu_cancel *cd)
 {
-	struct sweep s = { 0 };
+	struct sweep s = { .all = cd->flags & IORING_ASYNC_CANCEL_ALL };
 
 	fu_lock(&cd->ctx->lock);
 	sweep(cd, &s);
 	fu_unlock(&cd->ctx->lock);
-	fail_taken(s.taken);
+	end_taken(s.taken, fu_req_cancelled);
 	if (cd->flags & (IORING_ASYNC_CANCEL_ALL | IORING_ASYNC_CANCEL_ANY))
 		return s.count;
 	if (s.count)
-		return 0;
+		return s.groups ? 1 : 0;
 	return s.already ? -EALREADY : -ENOENT;
 }
 
@@ -157,7 +179,7 @@ void fu_cancel_everything(struct fu_ctx *ctx)
 		fu_unlock(&ctx->lock);
 		fu_list_init(&ctx->drain);
 		ctx->drained = 0;
-		fail_taken(s.taken);
+		end_taken(s.taken, fail_cancelled);
 		fu_submit_unlock(ctx);
 		if (!fu_load_relaxed(&ctx->hash_count) && !fu_deferred_pending(ctx))
 			break;

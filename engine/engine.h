@@ -62,6 +62,9 @@ struct fu_op {
 	u8 hash_reg : 1;      /* serialise on one regular file */
 	u8 unbounded : 1;     /* may block without bound: not on the bounded workers */
 	u8 blocks : 1;        /* issue() cannot be asked not to block: straight to a worker */
+	/* Not 0: all of this group that one cancellation ends count as one, and the result of
+	 * cancelling a single one is that 1 instead of 0. */
+	u8 cancel_group : 2;
 	u8 big_cqe : 1;       /* fills req->big */
 	u16 since;            /* kernel that introduced it: major * 100 + minor */
 	/* Checks the SQE and copies out what issue needs. Returns 0 or -errno. submit_lock held. */
@@ -492,6 +495,9 @@ struct fu_cancel {
 long fu_cancel(struct fu_cancel *cd);
 /* Cancels everything of a ring that goes away. submit_lock not held. */
 void fu_cancel_everything(struct fu_ctx *ctx);
+/* Ends an owned request with -ECANCELED, after what completes now: the cancellation itself comes
+ * first. submit_lock held. */
+void fu_req_cancelled(struct fu_req *req);
 /* Takes one tracked request for cancellation: FU_TAKE_*. ctx->lock held. */
 int fu_req_take(struct fu_req *req);
 

@@ -237,7 +237,7 @@ int fu_poll_remove_issue(struct fu_req *req, u32 issue_flags)
 			fu_req_fail(target, ret);
 		ret = 0;
 	} else if (target) {
-		fu_req_fail(target, -ECANCELED);
+		fu_req_cancelled(target);
 	}
 	if (issue_flags & FU_ISSUE_WORKER)
 		fu_submit_unlock(req->ctx);

@@ -295,7 +295,7 @@ static int remove_or_update(struct fu_req *req, const struct timeout_update *u)
 	if (ret)
 		return ret;
 	if (!(u->flags & IORING_TIMEOUT_UPDATE_MASK)) {
-		fu_req_fail(target, -ECANCELED);
+		fu_req_cancelled(target);
 		return 0;
 	}
 	t = fu_cmd(target, struct timeout);
@@ -375,7 +375,8 @@ void fu_link_timeout_event(struct fu_req *req)
 {
 	struct timeout *t = fu_cmd(req, struct timeout);
 	struct fu_req *head = t->head;
-	int taken, ret = -ENOENT;
+	int taken = FU_TAKE_GONE, ret = -ENOENT;
+	bool worker;
 
 	if (!head) {
 		ret = 0;
@@ -383,17 +384,18 @@ void fu_link_timeout_event(struct fu_req *req)
 		unlink_timeout(head, req);
 		head->flags &= ~FU_REQ_LTIMEOUT;
 		fu_lock(&req->ctx->lock);
+		worker = head->where == FU_AT_WORKER && !head->op->cancel_group;
 		taken = head->where == FU_AT_NONE ? FU_TAKE_GONE : fu_req_take(head);
-		if (taken == FU_TAKE_BUSY)
-			ret = head->where == FU_AT_WORKER ? -EALREADY : 0;
-		if (taken == FU_TAKE_OK) {
-			fu_untrack(head);
-			ret = 0;
-		}
-		fu_unlock(&req->ctx->lock);
+		if (taken == FU_TAKE_BUSY && worker)
+			ret = -EALREADY;
+		else if (taken != FU_TAKE_GONE)
+			ret = head->op->cancel_group ? 1 : 0;
 		if (taken == FU_TAKE_OK)
-			fu_req_fail(head, -ECANCELED);
+			fu_untrack(head);
+		fu_unlock(&req->ctx->lock);
 	}
 	fu_req_result(req, ret ? ret : -ETIME, 0);
 	fu_req_done(req);
+	if (taken == FU_TAKE_OK)
+		fu_req_cancelled(head);
 }
