@@ -5,6 +5,7 @@
 #include "engine/advise.h"
 #include "engine/cancel.h"
 #include "engine/engine.h"
+#include "engine/files_update.h"
 #include "engine/epoll.h"
 #include "engine/fs.h"
 #include "engine/futex.h"
@@ -145,6 +146,11 @@ const struct fu_op fu_ops[IORING_OP_LAST] = {
 	                      .since = 506,
 	                      .prep = fu_close_prep,
 	                      .issue = fu_close_issue },
+	[IORING_OP_FILES_UPDATE] = { .name = "FILES_UPDATE",
+	                             .iopoll = 1,
+	                             .since = 506,
+	                             .prep = fu_files_update_prep,
+	                             .issue = fu_files_update_issue },
 	[IORING_OP_STATX] = { .name = "STATX",
 	                      .blocks = 1,
 	                      .since = 506,

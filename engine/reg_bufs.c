@@ -3,52 +3,14 @@
  * ranges are checked to be there and writable, and used where they are.
  */
 #include <errno.h>
-#include <sys/mman.h>
 #include <sys/uio.h>
 
 #include "engine/register.h"
 #include "engine/ringfds.h"
-#include "rings/sys.h"
+#include "engine/usermem.h"
 #include "rings/user.h"
 
-#ifndef MADV_POPULATE_WRITE
-#define MADV_POPULATE_WRITE 23
-#endif
-
 #define MAX_BUFFER_BYTES (1ULL << 30)
-
-/* Whether this kernel can populate pages for writing (Linux 5.14), tried on a page of ours. */
-static bool can_populate(void)
-{
-	static u8 page[2 * FU_PAGE];
-	u64 inside = fu_align_up((u64)(uintptr_t)page, FU_PAGE);
-
-	return fu_sys(SYS_madvise, inside, FU_PAGE, MADV_POPULATE_WRITE) == 0;
-}
-
-/* The kernel pins the pages for writing; the same ranges must fail here. */
-static int check_memory(u64 addr, u64 len)
-{
-	u64 start = addr & ~(FU_PAGE - 1);
-	u64 bytes = fu_align_up(addr + len, FU_PAGE) - start;
-	u8 resident[FU_PAGE / 64];
-	long ret = fu_sys(SYS_madvise, start, bytes, MADV_POPULATE_WRITE);
-
-	if (ret == 0)
-		return 0;
-	if (ret != -EINVAL || can_populate())
-		return -EFAULT;
-	/* An older kernel tells only whether the range is mapped. */
-	for (u64 at = start; at < start + bytes; at += sizeof(resident) * FU_PAGE) {
-		u64 left = start + bytes - at;
-
-		if (left > sizeof(resident) * FU_PAGE)
-			left = sizeof(resident) * FU_PAGE;
-		if (fu_sys(SYS_mincore, at, left, resident) == -ENOMEM)
-			return -EFAULT;
-	}
-	return 0;
-}
 
 /* A node for what the program describes; *node stays as it is for an empty slot. 0 or -errno. */
 static int make_node(const struct iovec *iov, u64 tag, struct fu_buf_node **node)
@@ -62,7 +24,7 @@ static int make_node(const struct iovec *iov, u64 tag, struct fu_buf_node **node
 		return -EFAULT;
 	if (addr + iov->iov_len < addr)
 		return -EOVERFLOW;
-	ret = check_memory(addr, iov->iov_len);
+	ret = fu_check_pinnable(addr, iov->iov_len);
 	if (ret)
 		return ret;
 	*node = fu_buf_node_make(addr, iov->iov_len, tag);

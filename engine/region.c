@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <sys/mman.h>
 
+#include "engine/usermem.h"
 #include "rings/sys.h"
 #include "rings/user.h"
 
@@ -39,7 +40,8 @@ static int make(struct fu_region_desc *rd, void **region)
 		rd->mmap_offset = IORING_OFF_REGION;
 		return 0;
 	}
-	if (fu_ring_take_memory(*region, rd->size, rd->user_addr)) {
+	if (fu_check_pinnable(rd->user_addr, rd->size) ||
+	    fu_ring_take_memory(*region, rd->size, rd->user_addr)) {
 		fu_sys(SYS_munmap, at, rd->size);
 		return -EFAULT;
 	}

@@ -9,6 +9,7 @@
 #include <sched.h>
 #include <time.h>
 
+#include "engine/thread.h"
 #include "rings/mem.h"
 #include "rings/sys.h"
 
@@ -70,6 +71,7 @@ static void *sqpoll_main(void *arg)
 	u64 deadline;
 	s32 bound = 1;
 
+	fu_thread_name("iou-sqp-");
 	if (sq->cpu >= 0) {
 		cpu_set_t cpus;
 

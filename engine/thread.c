@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <ucontext.h>
 
 #include "engine/thread.h"
@@ -69,6 +70,26 @@ int fu_thread_start(void *(*fn)(void *), void *arg)
 	if (ret)
 		fu_free(start, sizeof(*start));
 	return -ret;
+}
+
+void fu_thread_name(const char *prefix)
+{
+	char name[16], digits[10];
+	u32 pid = (u32)fu_sys(SYS_getpid);
+	size_t n = 0, at = 0;
+
+	while (prefix[at] && at < sizeof(name) - 1) {
+		name[at] = prefix[at];
+		at++;
+	}
+	do {
+		digits[n++] = (char)('0' + pid % 10);
+		pid /= 10;
+	} while (pid);
+	while (n && at < sizeof(name) - 1)
+		name[at++] = digits[--n];
+	name[at] = 0;
+	fu_sys(SYS_prctl, PR_SET_NAME, name, 0, 0, 0);
 }
 
 /* ---- interrupting a thread's system call ---- */

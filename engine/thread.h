@@ -9,6 +9,9 @@
 /* What creates a thread: libc's pthread_create, which the preload layer may have to find first. */
 extern int (*fu_pthread_create)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
 
+/* Names the calling thread `prefix` and the process id, as the kernel names its own. */
+void fu_thread_name(const char *prefix);
+
 /* Makes sure that SIGSYS has a handler, so that fu_thread_interrupt only interrupts. */
 void fu_thread_interrupts_init(void);
 /*

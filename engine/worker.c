@@ -107,6 +107,7 @@ static void *worker_main(void *arg)
 	u32 affinity_seq = 0;
 
 	fu_self.in_worker = 1;
+	fu_thread_name("iou-wrk-");
 	fu_lock(&pool.lock);
 	for (;;) {
 		struct fu_req *req = pick(c);
