@@ -106,6 +106,25 @@ static void *sqpoll_main(void *arg)
 	return NULL;
 }
 
+/* Whether a thread may run on `cpu`: tried on this one, unless that is known. */
+static bool cpu_allowed(u32 cpu)
+{
+	cpu_set_t mine, one;
+	bool allowed;
+
+	if (cpu >= CPU_SETSIZE)
+		return false;
+	CPU_ZERO(&mine);
+	CPU_ZERO(&one);
+	CPU_SET(cpu, &one);
+	if (fu_sys(SYS_sched_getaffinity, 0, sizeof(mine), &mine) > 0 && CPU_ISSET(cpu, &mine))
+		return true;
+	allowed = fu_sys(SYS_sched_setaffinity, 0, sizeof(one), &one) == 0;
+	if (allowed)
+		fu_sys(SYS_sched_setaffinity, 0, sizeof(mine), &mine);
+	return allowed;
+}
+
 int fu_sqpoll_start(struct fu_ctx *ctx, const struct fu_params *p)
 {
 	struct fu_sqpoll *sq = fu_zalloc(sizeof(*sq));
@@ -116,7 +135,7 @@ int fu_sqpoll_start(struct fu_ctx *ctx, const struct fu_params *p)
 	sq->ctx = ctx;
 	sq->idle_ns = (u64)(p->sq_thread_idle ? p->sq_thread_idle : DEFAULT_IDLE_MS) * 1000000ULL;
 	sq->cpu = p->flags & IORING_SETUP_SQ_AFF ? (s32)p->sq_thread_cpu : -1;
-	if ((p->flags & IORING_SETUP_SQ_AFF) && p->sq_thread_cpu >= CPU_SETSIZE) {
+	if ((p->flags & IORING_SETUP_SQ_AFF) && !cpu_allowed(p->sq_thread_cpu)) {
 		fu_free(sq, sizeof(*sq));
 		return -EINVAL;
 	}
