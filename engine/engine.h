@@ -115,6 +115,7 @@ extern const struct fu_op fu_ops[IORING_OP_LAST];
 #define FU_REQ_HOLDS_CTX      (1U << 22) /* counts in ctx->refs */
 #define FU_REQ_REG_FILE       (1U << 23) /* the file is known to be regular or a block device */
 #define FU_REQ_CREDS          (1U << 24)
+#define FU_REQ_BUF_MORE       (1U << 25) /* the committed incremental buffer has a rest */
 #define FU_REQ_LINK_FLAGS     (FU_REQ_LINK | FU_REQ_HARDLINK)
 #define FU_REQ_STABLE         (1U << 26) /* op->stable has run */
 #define FU_REQ_NO_ARM         (1U << 28) /* the file cannot be polled: punt */
@@ -155,6 +156,7 @@ struct fu_req {
 	u32 cancel_seq;
 	struct fu_file_node *node;    /* registered file held */
 	struct fu_buf_node *buf_node; /* registered buffer held */
+	void *kbuf;                   /* legacy provided buffer in hand */
 	struct fu_cred *creds;
 	struct fu_req *link;        /* next in the chain */
 	struct fu_req *ltimeout_of; /* LINK_TIMEOUT: the request it guards */

@@ -9,6 +9,7 @@
 #include "engine/epoll.h"
 #include "engine/fs.h"
 #include "engine/futex.h"
+#include "engine/kbuf.h"
 #include "engine/msg_ring.h"
 #include "engine/nop.h"
 #include "engine/openclose.h"
@@ -244,6 +245,16 @@ const struct fu_op fu_ops[IORING_OP_LAST] = {
 	                     .since = 616,
 	                     .prep = fu_pipe_prep,
 	                     .issue = fu_pipe_issue },
+	[IORING_OP_PROVIDE_BUFFERS] = { .name = "PROVIDE_BUFFERS",
+	                                .iopoll = 1,
+	                                .since = 507,
+	                                .prep = fu_provide_buffers_prep,
+	                                .issue = fu_buffers_issue },
+	[IORING_OP_REMOVE_BUFFERS] = { .name = "REMOVE_BUFFERS",
+	                               .iopoll = 1,
+	                               .since = 507,
+	                               .prep = fu_remove_buffers_prep,
+	                               .issue = fu_buffers_issue },
 	[IORING_OP_EPOLL_CTL] = { .name = "EPOLL_CTL",
 	                          .since = 506,
 	                          .prep = fu_epoll_ctl_prep,

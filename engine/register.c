@@ -2,6 +2,7 @@
  * io_uring_register: who may, and which function. Each operation has a row; the
  * functions live with what they register.
  */
+#include "engine/kbuf.h"
 #include "engine/register.h"
 
 #include <errno.h>
@@ -75,8 +76,11 @@ static long (*const operations[IORING_REGISTER_LAST])(struct fu_ctx *, void *, u
 	[IORING_REGISTER_IOWQ_MAX_WORKERS] = fu_reg_iowq_max_workers,
 	[IORING_REGISTER_RING_FDS] = fu_reg_ring_fds,
 	[IORING_UNREGISTER_RING_FDS] = fu_unreg_ring_fds,
+	[IORING_REGISTER_PBUF_RING] = fu_reg_pbuf_ring,
+	[IORING_UNREGISTER_PBUF_RING] = fu_unreg_pbuf_ring,
 	[IORING_REGISTER_SYNC_CANCEL] = fu_reg_sync_cancel,
 	[IORING_REGISTER_FILE_ALLOC_RANGE] = fu_reg_file_alloc_range,
+	[IORING_REGISTER_PBUF_STATUS] = fu_reg_pbuf_status,
 	[IORING_REGISTER_NAPI] = fu_reg_napi,
 	[IORING_UNREGISTER_NAPI] = fu_unreg_napi,
 	[IORING_REGISTER_CLOCK] = reg_clock,

@@ -12,6 +12,7 @@
 #include <poll.h>
 
 #include "engine/personality.h"
+#include "engine/kbuf.h"
 #include "engine/stats.h"
 #include "rings/fds.h"
 #include "rings/mem.h"
@@ -346,10 +347,18 @@ void fu_req_done(struct fu_req *req)
 	batch_add(&req->ctx->done, req);
 }
 
+/* A provided buffer that a failing request has in hand is gone, and the program is told. */
+static u32 put_kbuf(struct fu_req *req)
+{
+	if (fu_likely(!(req->flags & (FU_REQ_BUFFER_RING | FU_REQ_BUFFER_LEGACY))))
+		return 0;
+	return fu_kbuf_put(req, -1, 1);
+}
+
 void fu_req_fail(struct fu_req *req, s32 res)
 {
 	fu_req_set_fail(req);
-	fu_req_result(req, res, 0);
+	fu_req_result(req, res, put_kbuf(req));
 	if (req->op && req->op->fail)
 		req->op->fail(req);
 	fu_req_done(req);
@@ -396,7 +405,7 @@ void fu_req_done_async(struct fu_req *req)
 void fu_req_fail_async(struct fu_req *req, s32 res)
 {
 	fu_req_set_fail(req);
-	fu_req_result(req, res, 0);
+	fu_req_result(req, res, put_kbuf(req));
 	if (req->op->fail)
 		req->op->fail(req);
 	fu_req_done_async(req);

@@ -7,6 +7,7 @@
 #include <errno.h>
 
 #include "engine/entry.h"
+#include "engine/kbuf.h"
 #include "engine/region.h"
 #include "engine/register.h"
 #include "engine/ringfds.h"
@@ -140,6 +141,8 @@ bool fu_ring_mmap(void *addr, size_t len, int prot, int flags, int fd, u64 off, 
 		return false;
 	if ((off & IORING_OFF_MMAP_MASK) == IORING_OFF_REGION)
 		*ret = fu_region_map(ctx, addr, len, prot, flags);
+	else if ((off & IORING_OFF_MMAP_MASK) == IORING_OFF_PBUF_RING)
+		*ret = fu_pbuf_map(ctx, addr, len, prot, flags, off);
 	else
 		*ret = fu_ring_map(&ctx->ring, addr, len, prot, flags, off);
 	fu_ctx_put(ctx);
