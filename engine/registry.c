@@ -345,7 +345,7 @@ static void settle(struct fu_ctx *ctx, int fd)
 	if (fu_sys(SYS_fstat, fd, &st) < 0 || !S_ISSOCK(st.st_mode) || st.st_ino != ctx->ino)
 		return;
 	fu_ringfd_lower(ctrl, fd);
-	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	fu_fence();
 	if (fu_ctx_has_events(ctx))
 		fu_ringfd_raise(ctrl, ctx->peer, true);
 }

@@ -190,7 +190,7 @@ void fu_wake_waiters(struct fu_ctx *ctx)
 	struct fu_ctrl *ctrl = ctx->ring.ctrl;
 
 	/* Pairs with the waiter's increment before it reads the tail. */
-	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	fu_fence();
 	if (!fu_load_relaxed(&ctrl->waiters))
 		return;
 	__atomic_fetch_add(&ctrl->wake_seq, 1, __ATOMIC_SEQ_CST);

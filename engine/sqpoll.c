@@ -57,7 +57,7 @@ static void sleep_until_woken(struct fu_ctx *ctx, struct fu_sqpoll *sq)
 
 	/* Sequentially consistent: either we see the new tail, or its writer sees the flag. */
 	fu_sq_flags_set(&ctx->ring, IORING_SQ_NEED_WAKEUP);
-	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	fu_fence();
 	if ((fu_load_acquire(ctx->ring.sq_tail) == ctrl->cached_sq_head || ctrl->disabled) &&
 	    !fu_deferred_pending(ctx) && !fu_load_acquire(&sq->stop))
 		fu_futex_wait(&ctrl->sq_wake, seq, -1);

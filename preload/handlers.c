@@ -74,7 +74,7 @@ static void read_entry(int sig, struct fu_ksigaction *act)
 		act->flags = fu_load_relaxed(&from->flags);
 		act->restorer = fu_load_relaxed(&from->restorer);
 		act->mask = fu_load_relaxed(&from->mask);
-		__atomic_thread_fence(__ATOMIC_ACQUIRE);
+		fu_fence();
 	} while (version != fu_load_relaxed(&e->version));
 }
 

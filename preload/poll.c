@@ -80,6 +80,9 @@ static inline void before_epoll_wait(void)
 	}
 }
 
+/* glibc declares these arguments write-only; the kernel reads them, and so do we. */
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+
 FU_EXPORT int poll(struct pollfd *fds, nfds_t n, int timeout)
 {
 	before_poll(fds, n);

@@ -31,6 +31,27 @@ typedef int64_t s64;
 #define fu_store_relaxed(p, v) __atomic_store_n((p), (v), __ATOMIC_RELAXED)
 #define fu_store_release(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
 
+#if defined(__SANITIZE_THREAD__)
+#define FU_TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define FU_TSAN 1
+#endif
+#endif
+
+/* A sequentially consistent fence. ThreadSanitizer does not know fences: an update of one word
+ * serves it. */
+static inline void fu_fence(void)
+{
+#ifdef FU_TSAN
+	static u32 word;
+
+	(void)__atomic_fetch_add(&word, 1, __ATOMIC_SEQ_CST);
+#else
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+#endif
+}
+
 static inline u64 fu_align_up(u64 v, u64 to)
 {
 	return (v + to - 1) & ~(to - 1);

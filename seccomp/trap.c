@@ -72,7 +72,7 @@ static void read_program_action(struct fu_ksigaction *act)
 		act->flags = fu_load_relaxed(&from[1]);
 		act->restorer = fu_load_relaxed(&from[2]);
 		act->mask = fu_load_relaxed(&from[3]);
-		__atomic_thread_fence(__ATOMIC_ACQUIRE);
+		fu_fence();
 	} while (version != fu_load_relaxed(&program.version));
 }
 
