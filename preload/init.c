@@ -19,6 +19,7 @@
 #include "seccomp/trap.h"
 
 extern char **environ;
+extern void *__libc_stack_end;
 
 u32 fu_init_state;
 
@@ -92,6 +93,17 @@ void fu_init_fork_child(void)
 	fu_store_relaxed(&scan_lock, 0);
 }
 
+/*
+ * The environment as the kernel left it on the stack, behind argc and argv: a library that
+ * is loaded before libc has run its own constructor may call us when environ is not set yet.
+ */
+static char *const *initial_environment(void)
+{
+	const long *argc = __libc_stack_end;
+
+	return (char *const *)(argc + 1 + *argc + 1);
+}
+
 void fu_init_slow(char *const *env)
 {
 	u32 state = FU_INIT_NOT;
@@ -107,7 +119,7 @@ void fu_init_slow(char *const *env)
 	}
 	/* In a process with more rights than its user the user's variables do not count. */
 	if (!getauxval(AT_SECURE)) {
-		fu_config_parse(env ? env : environ);
+		fu_config_parse(env ? env : environ ? environ : initial_environment());
 	}
 	fu_next_resolve();
 	fu_stats_init(fu_config.stats);

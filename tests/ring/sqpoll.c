@@ -29,7 +29,6 @@ static void publish(struct tr_ring *r)
 {
 	unsigned n = tr_publish(r);
 
-	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	if (asleep(r))
 		assert_int_equal(tr_sys_enter(r->fd, n, 0, IORING_ENTER_SQ_WAKEUP, NULL, 0), n);
 }
