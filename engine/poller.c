@@ -171,7 +171,7 @@ static void *poller_main(void *arg)
 
 		fu_lock(&poller.lock);
 		if (!fu_registry_live() && !poller.used) {
-			poller.running = false;
+			fu_store_relaxed(&poller.running, false);
 			close_set();
 			fu_unlock(&poller.lock);
 			return NULL;
@@ -233,9 +233,9 @@ int fu_poller_start(void)
 	if (!poller.running) {
 		ret = open_set();
 		if (!ret) {
-			poller.running = true;
+			fu_store_relaxed(&poller.running, true);
 			ret = fu_thread_start(poller_main, NULL);
-			poller.running = !ret;
+			fu_store_relaxed(&poller.running, !ret);
 			started = !ret;
 		}
 	}

@@ -167,7 +167,7 @@ struct fu_ctx *fu_ctx_alloc(void)
 	if (!reg_init())
 		goto out;
 	for (u32 i = 0; i < reg.nr_slots; i++) {
-		if (reg.slots[i]->live == FU_CTX_FREE) {
+		if (fu_load_acquire(&reg.slots[i]->live) == FU_CTX_FREE) {
 			ctx = reg.slots[i];
 			break;
 		}
@@ -198,7 +198,7 @@ void fu_ctx_publish(struct fu_ctx *ctx, int fd)
 		slot++;
 	fu_store_release(&ctx->live, FU_CTX_LIVE);
 	map_set(fd, slot + 1);
-	reg.live++;
+	fu_store_relaxed(&reg.live, reg.live + 1);
 	fu_store_relaxed(&reg.used, true);
 	fu_unlock(&reg.lock);
 }
@@ -232,8 +232,8 @@ void fu_ctx_end(struct fu_ctx *ctx)
 	                                 __ATOMIC_RELAXED))
 		return;
 	fu_lock(&reg.lock);
-	reg.live--;
-	live = reg.live;
+	live = reg.live - 1;
+	fu_store_relaxed(&reg.live, live);
 	fu_unlock(&reg.lock);
 	fu_ctx_teardown(ctx);
 	fu_ctx_put(ctx);

@@ -35,6 +35,52 @@ static int libc_result(long ret)
 	return ret == -1 ? -errno : (int)ret;
 }
 
+#ifdef TR_DIRECT
+/* Linked with the engine itself, for ThreadSanitizer, which no preloaded library may precede. */
+#include "engine/entry.h"
+
+int tr_sys_setup(unsigned entries, struct io_uring_params *p)
+{
+	return (int)fu_io_uring_setup(entries, p);
+}
+
+int tr_sys_enter(int fd, unsigned to_submit, unsigned min_complete, unsigned flags, const void *arg,
+                 size_t argsz)
+{
+	return (int)fu_io_uring_enter((unsigned)fd, to_submit, min_complete, flags, arg, argsz);
+}
+
+int tr_sys_register(int fd, unsigned opcode, const void *arg, unsigned nr_args)
+{
+	return (int)fu_io_uring_register((unsigned)fd, opcode, (void *)(uintptr_t)arg, nr_args);
+}
+
+void *tr_sys_mmap(size_t bytes, int prot, int flags, int fd, uint64_t offset)
+{
+	long ret;
+	void *p;
+
+	if (fu_ring_mmap(NULL, bytes, prot, flags, fd, offset, &ret))
+		return (void *)ret;
+	p = mmap(NULL, bytes, prot, flags, fd, (off_t)offset);
+	return p == MAP_FAILED ? (void *)(long)-errno : p;
+}
+
+int tr_sys_munmap(void *addr, size_t bytes)
+{
+	return libc_result(munmap(addr, bytes));
+}
+
+int tr_sys_close(int fd)
+{
+	int ret = libc_result(close(fd));
+
+	if (!ret)
+		fu_fd_closed(fd);
+	return ret;
+}
+#else
+
 int tr_sys_setup(unsigned entries, struct io_uring_params *p)
 {
 	if (tr_entry == TR_INLINE)
@@ -85,6 +131,8 @@ int tr_sys_close(int fd)
 		return (int)TR_INLINE_CALL(__NR_close, (long)fd, 0L, 0L, 0L, 0L, 0L);
 	return libc_result(close(fd));
 }
+
+#endif
 
 static int map_error(const void *p)
 {

@@ -21,7 +21,8 @@ static int make(struct tr_ring *r, unsigned flags, unsigned idle_ms)
 
 static bool asleep(struct tr_ring *r)
 {
-	return (__atomic_load_n(r->sq_flags, __ATOMIC_SEQ_CST) & IORING_SQ_NEED_WAKEUP) != 0;
+	/* An update, not a load: it must not overtake the store of the tail. */
+	return (__atomic_fetch_or(r->sq_flags, 0, __ATOMIC_SEQ_CST) & IORING_SQ_NEED_WAKEUP) != 0;
 }
 
 /* Publishes what is prepared, wakes the thread if it sleeps, as liburing does. */
