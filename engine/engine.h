@@ -65,8 +65,8 @@ struct fu_op {
 	/* Not 0: all of this group that one cancellation ends count as one, and the result of
 	 * cancelling a single one is that 1 instead of 0. */
 	u8 cancel_group : 2;
-	u8 big_cqe : 1;       /* fills req->big */
-	u16 since;            /* kernel that introduced it: major * 100 + minor */
+	u8 big_cqe : 1; /* fills req->big */
+	u16 since;      /* kernel that introduced it: major * 100 + minor */
 	/* Checks the SQE and copies out what issue needs. Returns 0 or -errno. submit_lock held. */
 	int (*prep)(struct fu_req *req, const struct fu_sqe *sqe);
 	/* Does it. Returns FU_DONE, FU_TAKEN or -errno. */
@@ -118,6 +118,7 @@ extern const struct fu_op fu_ops[IORING_OP_LAST];
 #define FU_REQ_BUF_MORE       (1U << 25) /* the committed incremental buffer has a rest */
 #define FU_REQ_LINK_FLAGS     (FU_REQ_LINK | FU_REQ_HARDLINK)
 #define FU_REQ_STABLE         (1U << 26) /* op->stable has run */
+#define FU_REQ_SLOW           (1U << 27) /* takes part in a drain: not straight to issue */
 #define FU_REQ_NO_ARM         (1U << 28) /* the file cannot be polled: punt */
 #define FU_REQ_BIG_CQE        (1U << 29) /* post req->big with the CQE */
 

@@ -22,7 +22,7 @@ static void init_drain(struct fu_ctx *ctx)
 	ctx->drain_active = true;
 	if (ctx->link_head) {
 		/* In the middle of a link: the head waits, and so does what follows the link. */
-		ctx->link_head->flags |= FU_REQ_DRAIN | FU_REQ_ASYNC;
+		ctx->link_head->flags |= FU_REQ_DRAIN | FU_REQ_SLOW;
 		ctx->drain_next = true;
 	}
 }
@@ -55,11 +55,11 @@ static int init_slow(struct fu_ctx *ctx, struct fu_req *req)
 	if (ctx->restricted && !fu_restriction_allows(ctx, req))
 		return -EACCES;
 	if (ctx->drain_active)
-		req->flags |= FU_REQ_ASYNC;
+		req->flags |= FU_REQ_SLOW;
 	if (ctx->drain_next && !ctx->link_head) {
 		ctx->drain_next = false;
 		ctx->drain_active = true;
-		req->flags |= FU_REQ_DRAIN | FU_REQ_ASYNC;
+		req->flags |= FU_REQ_DRAIN | FU_REQ_SLOW;
 	}
 	return 0;
 }
@@ -104,7 +104,8 @@ static int init_req(struct fu_ctx *ctx, struct fu_req *req, const struct fu_sqe 
 	if (ret)
 		return ret;
 	/* What does not run before this submission returns must own what it reads. */
-	if (op->stable && ((req->flags & (FU_REQ_LINK_FLAGS | FU_REQ_ASYNC)) || ctx->link_head)) {
+	if (op->stable &&
+	    ((req->flags & (FU_REQ_LINK_FLAGS | FU_REQ_ASYNC | FU_REQ_SLOW)) || ctx->link_head)) {
 		req->flags |= FU_REQ_STABLE;
 		return op->stable(req);
 	}
@@ -175,8 +176,10 @@ static void queue_fallback(struct fu_req *req)
 		fu_req_done(req);
 	} else if (req->ctx->drain_active) {
 		drain_add(req);
-	} else {
+	} else if (req->flags & FU_REQ_ASYNC) {
 		fu_req_punt(req);
+	} else {
+		fu_req_issue(req, FU_ISSUE_NONBLOCK);
 	}
 }
 
@@ -225,11 +228,12 @@ static int submit_one(struct fu_ctx *ctx, struct fu_req *req, const struct fu_sq
 			return 0;
 		req = ctx->link_head;
 		ctx->link_head = NULL;
-		if (req->flags & (FU_REQ_ASYNC | FU_REQ_FAIL)) {
+		if (req->flags & (FU_REQ_ASYNC | FU_REQ_SLOW | FU_REQ_FAIL)) {
 			queue_fallback(req);
 			return 0;
 		}
-	} else if (fu_unlikely(req->flags & (FU_REQ_LINK_FLAGS | FU_REQ_ASYNC | FU_REQ_FAIL))) {
+	} else if (fu_unlikely(req->flags &
+	                       (FU_REQ_LINK_FLAGS | FU_REQ_ASYNC | FU_REQ_SLOW | FU_REQ_FAIL))) {
 		if (req->flags & FU_REQ_LINK_FLAGS)
 			ctx->link_head = ctx->link_last = req;
 		else

@@ -143,8 +143,7 @@ int fu_pool_queue(struct fu_req *req)
 {
 	struct fu_ctx *ctx = req->ctx;
 	/* A file that cannot be polled ends what it began; what is no file has no such end. */
-	bool bounded = !req->op->unbounded ||
-	               (req->op->needs_file && (req->flags & FU_REQ_NO_ARM));
+	bool bounded = !req->op->unbounded || (req->op->needs_file && (req->flags & FU_REQ_NO_ARM));
 	struct class *c = &pool.classes[bounded ? IO_WQ_BOUND : IO_WQ_UNBOUND];
 	int ret = 0;
 
