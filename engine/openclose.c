@@ -14,7 +14,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
-#include <sys/stat.h>
 
 #include "engine/entry.h"
 #include "engine/fileinfo.h"
@@ -241,15 +240,6 @@ int fu_close_prep(struct fu_req *req, const struct fu_sqe *sqe)
 	return close->slot && close->fd ? -EINVAL : 0;
 }
 
-/* A ring cannot be closed by a request. The engine's hint may be old: look at the file. */
-static bool is_ring(int fd)
-{
-	struct stat st;
-
-	return fu_fd_is_ring(fd) && fu_sys(SYS_fstat, fd, &st) == 0 && S_ISSOCK(st.st_mode) &&
-	       fu_ino_is_ring(st.st_ino);
-}
-
 int fu_close_issue(struct fu_req *req, u32 issue_flags)
 {
 	const struct close *close = fu_cmd(req, struct close);
@@ -257,7 +247,8 @@ int fu_close_issue(struct fu_req *req, u32 issue_flags)
 
 	if (close->slot)
 		return fu_sys_result(req, uninstall(req, close->slot - 1, issue_flags));
-	if (fu_fd_is_engine(close->fd) || is_ring(close->fd))
+	/* A ring cannot be closed by a request. */
+	if (fu_fd_is_engine(close->fd) || fu_fd_names_ring(close->fd))
 		return -EBADF;
 	ret = fu_sys(SYS_close, close->fd);
 	if (ret != -EBADF)

@@ -76,7 +76,8 @@ static long find_free(struct fu_ctx *ctx)
 long fu_fixed_install(struct fu_ctx *ctx, int fd, u32 slot)
 {
 	bool alloc = slot == IORING_FILE_INDEX_ALLOC;
-	long index = alloc ? find_free(ctx) : (long)slot - 1;
+	/* Slot 0 is none: it becomes an index that no table has. */
+	long index = alloc ? find_free(ctx) : (long)(slot - 1);
 	struct fu_file_node *node;
 	int err = 0;
 

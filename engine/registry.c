@@ -154,6 +154,19 @@ struct fu_ctx *fu_ctx_get(u32 fd, int *err)
 	return find_by_inode((int)fd, err);
 }
 
+bool fu_fd_names_ring(int fd)
+{
+	struct stat st;
+
+	if (fu_likely(!map_get(fd)))
+		return false;
+	if (fu_sys(SYS_fstat, fd, &st) == 0 && S_ISSOCK(st.st_mode) && slot_of_ino(st.st_ino))
+		return true;
+	/* The program has closed it unseen. */
+	map_set(fd, 0);
+	return false;
+}
+
 struct fu_ctx *fu_ctx_get_file(int fd, int *err)
 {
 	return fu_fd_is_engine(fd) ? find_by_inode(fd, err) : fu_ctx_get((u32)fd, err);

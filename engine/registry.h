@@ -16,6 +16,8 @@ void fu_registry_fork_done(void);
 
 /* Calls fn for each live ring, with a reference held. */
 void fu_registry_each(void (*fn)(struct fu_ctx *ctx));
+/* Whether `fd` is a ring known under that number, verified: no system call if it is not known. */
+bool fu_fd_names_ring(int fd);
 /* Whether a live ring's descriptor has this inode number. */
 bool fu_ino_is_ring(u64 ino);
 /* Number of live rings. */

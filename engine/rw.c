@@ -15,6 +15,7 @@
 #include <sys/uio.h>
 
 #include "engine/fileinfo.h"
+#include "engine/registry.h"
 #include "engine/thread.h"
 #include "rings/mem.h"
 #include "rings/sys.h"
@@ -30,6 +31,8 @@
 #define RWF_KNOWN 0x1ff
 
 #define MAX_SEGMENTS 1024U
+/* The kernel describes registered memory in pieces of 16 bytes, in one block of 4 MiB at most. */
+#define MAX_PIECES (1U << 18)
 
 struct rw {
 	u64 addr;
@@ -40,6 +43,7 @@ struct rw {
 	u8 write;
 	u8 vectored;
 	u8 fixed;
+	u8 metadata;
 	u8 no_nowait;      /* RWF_NOWAIT was refused and the file is not regular */
 	u64 total;         /* bytes asked for, once the segments are known */
 	s64 done;          /* bytes transferred by earlier attempts */
@@ -48,6 +52,36 @@ struct rw {
 };
 
 /* ---- preparation ---- */
+
+#define ATTR_PI      1U /* IORING_RW_ATTR_FLAG_PI */
+#define ADDRESS_SPAN (1ULL << 47)
+
+/* The description of integrity metadata (struct io_uring_attr_pi). */
+struct attr_pi {
+	u16 flags;
+	u16 app_tag;
+	u32 len;
+	u64 addr;
+	u64 seed;
+	u64 resv;
+};
+
+/* Metadata has to be well described; no file here carries any, which the issue says. */
+static int attr_prep(struct rw *rw, const struct fu_sqe *sqe)
+{
+	struct attr_pi pi;
+
+	if (sqe->attr_type_mask != ATTR_PI)
+		return -EINVAL;
+	if (fu_copy_from_user(&pi, fu_ptr(sqe->attr_ptr), sizeof(pi)))
+		return -EFAULT;
+	if (pi.resv)
+		return -EINVAL;
+	if (pi.addr > ADDRESS_SPAN || pi.addr + pi.len > ADDRESS_SPAN)
+		return -EFAULT;
+	rw->metadata = 1;
+	return 0;
+}
 
 static int prep(struct fu_req *req, const struct fu_sqe *sqe, bool write, bool vectored)
 {
@@ -66,9 +100,12 @@ static int prep(struct fu_req *req, const struct fu_sqe *sqe, bool write, bool v
 		if (ret)
 			return ret;
 	}
-	/* No file here carries integrity metadata. */
-	if (fu_unlikely(sqe->attr_type_mask))
-		return -EINVAL;
+	if (fu_unlikely(sqe->attr_type_mask)) {
+		int ret = attr_prep(rw, sqe);
+
+		if (ret)
+			return ret;
+	}
 	if (rw->rw_flags & RWF_NOWAIT)
 		req->flags |= FU_REQ_NOWAIT;
 	req->buf_index = sqe->buf_index;
@@ -147,17 +184,68 @@ int fu_rwv_stable(struct fu_req *req)
 	return 0;
 }
 
-/* The registered buffer has to contain the whole range. */
-static int import_fixed(struct fu_req *req, struct rw *rw)
+static int fixed_vec_prep(struct fu_req *req, const struct fu_sqe *sqe, bool write)
 {
-	struct fu_buf_node *node = req->buf_node;
+	int ret = prep(req, sqe, write, true);
 
-	if (node)
-		return 0;
-	node = fu_table_get(&req->ctx->bufs, req->buf_index);
-	if (!node || !node->len || rw->addr < node->addr || rw->addr + rw->len < rw->addr ||
-	    rw->addr + rw->len > node->addr + node->len)
+	if (ret)
+		return ret;
+	fu_cmd(req, struct rw)->fixed = 1;
+	return sqe->len > MAX_PIECES ? -ENOMEM : fu_rwv_stable(req);
+}
+
+int fu_readv_fixed_prep(struct fu_req *req, const struct fu_sqe *sqe)
+{
+	return fixed_vec_prep(req, sqe, false);
+}
+
+int fu_writev_fixed_prep(struct fu_req *req, const struct fu_sqe *sqe)
+{
+	return fixed_vec_prep(req, sqe, true);
+}
+
+static bool inside(const struct fu_buf_node *node, u64 addr, u64 len)
+{
+	u64 end;
+
+	return !__builtin_add_overflow(addr, len, &end) && addr >= node->addr &&
+	       end <= node->addr + node->len;
+}
+
+/* The registered buffer has to contain every segment, and no segment may be empty. */
+static int check_segments(const struct fu_buf_node *node, const struct rw *rw)
+{
+	u64 pieces = 0;
+
+	for (u32 i = 0; i < rw->nr; i++) {
+		pieces += rw->iov[i].iov_len / FU_PAGE + 2;
+		if (pieces > INT32_MAX)
+			return -EOVERFLOW;
+	}
+	if (pieces > MAX_PIECES)
+		return -ENOMEM;
+	for (u32 i = 0; i < rw->nr; i++) {
+		if (!rw->iov[i].iov_len ||
+		    !inside(node, (u64)(uintptr_t)rw->iov[i].iov_base, rw->iov[i].iov_len))
+			return -EFAULT;
+	}
+	return 0;
+}
+
+/* Looks the registered buffer up, checks the request against it and holds it. submit_lock held. */
+static int import_fixed(struct fu_req *req, const struct rw *rw)
+{
+	struct fu_buf_node *node = fu_table_get(&req->ctx->bufs, req->buf_index);
+	int ret = 0;
+
+	if (!node || !node->len)
 		return -EFAULT;
+	if (rw->vectored)
+		ret = check_segments(node, rw);
+	else if (!inside(node, rw->addr, rw->len))
+		ret = -EFAULT;
+	if (ret)
+		return ret;
 	fu_buf_node_hold(node);
 	req->buf_node = node;
 	return 0;
@@ -295,13 +383,29 @@ static int attempt(struct fu_req *req, struct rw *rw, u32 issue_flags)
 	}
 }
 
+/* Metadata that the file cannot carry, or a ring, which has nothing to read or write. */
+static int refuse(const struct fu_req *req, const struct rw *rw)
+{
+	struct iovec none = { NULL, 0 };
+	long ret = fu_sys(rw->write ? SYS_pwritev2 : SYS_preadv2, req->fd, &none, 1, 0, 0, 0);
+
+	if (ret < 0)
+		return (int)ret;
+	return rw->rw_flags & ~RWF_KNOWN ? -EOPNOTSUPP : -EINVAL;
+}
+
 int fu_rw_issue(struct fu_req *req, u32 issue_flags)
 {
 	struct rw *rw = fu_cmd(req, struct rw);
 
-	if (rw->fixed) {
-		int ret = import_fixed(req, rw);
+	if (rw->fixed && !req->buf_node) {
+		int ret;
 
+		if (issue_flags & FU_ISSUE_WORKER)
+			fu_submit_lock(req->ctx);
+		ret = import_fixed(req, rw);
+		if (issue_flags & FU_ISSUE_WORKER)
+			fu_submit_unlock(req->ctx);
 		if (ret)
 			return ret;
 	}
@@ -312,6 +416,8 @@ int fu_rw_issue(struct fu_req *req, u32 issue_flags)
 			return -EBADF;
 		if (!(fl & O_DIRECT))
 			return -EOPNOTSUPP;
+	} else if (fu_unlikely(rw->metadata || fu_fd_names_ring(req->fd))) {
+		return refuse(req, rw);
 	} else if ((rw->rw_flags & RWF_HIPRI) && !(rw->rw_flags & ~RWF_KNOWN)) {
 		return -EINVAL;
 	}

@@ -10,6 +10,8 @@ int fu_readv_prep(struct fu_req *req, const struct fu_sqe *sqe);
 int fu_writev_prep(struct fu_req *req, const struct fu_sqe *sqe);
 int fu_read_fixed_prep(struct fu_req *req, const struct fu_sqe *sqe);
 int fu_write_fixed_prep(struct fu_req *req, const struct fu_sqe *sqe);
+int fu_readv_fixed_prep(struct fu_req *req, const struct fu_sqe *sqe);
+int fu_writev_fixed_prep(struct fu_req *req, const struct fu_sqe *sqe);
 int fu_rwv_stable(struct fu_req *req);
 int fu_rw_issue(struct fu_req *req, u32 issue_flags);
 
