@@ -169,7 +169,7 @@ void fu_cancel_everything(struct fu_ctx *ctx)
 {
 	struct fu_cancel cd = { .ctx = ctx, .flags = IORING_ASYNC_CANCEL_ANY };
 
-	for (int round = 0; round < 3; round++) {
+	for (int round = 0; round < 6; round++) {
 		struct sweep s = { .drain_too = true };
 
 		fu_submit_lock(ctx);

@@ -253,28 +253,37 @@ static void batch_add(struct fu_batch *batch, struct fu_req *req)
 	batch->tail = &req->next;
 }
 
-/* The rest of a broken link completes too, in order. */
-static void fail_links(struct fu_req *req)
+/* Task work: a chain that hangs on its first request by `link` completes, in order. */
+static void end_links(struct fu_req *link)
 {
-	bool silent = req->flags & FU_REQ_SKIP_LINK_CQES;
-	struct fu_req *link = req->link;
-
-	req->link = NULL;
 	while (link) {
 		struct fu_req *next = link->link;
 
 		link->link = NULL;
 		if (!(link->flags & FU_REQ_FAIL))
 			fu_req_result(link, -ECANCELED, 0);
-		if (silent)
-			link->flags |= FU_REQ_CQE_SKIP;
-		else
-			link->flags &= ~FU_REQ_CQE_SKIP;
 		/* The chain is already apart: nothing follows from this one. */
 		link->flags &= ~(FU_REQ_LINK_FLAGS | FU_REQ_ARM_LTIMEOUT | FU_REQ_LTIMEOUT);
 		fu_req_done(link);
 		link = next;
 	}
+}
+
+/* The rest of a broken link ends too, after what this batch has completed. */
+static void fail_links(struct fu_req *req)
+{
+	bool silent = req->flags & FU_REQ_SKIP_LINK_CQES;
+	struct fu_req *first = req->link;
+
+	req->link = NULL;
+	for (struct fu_req *link = first; link; link = link->link) {
+		if (silent)
+			link->flags |= FU_REQ_CQE_SKIP;
+		else
+			link->flags &= ~FU_REQ_CQE_SKIP;
+	}
+	if (first)
+		fu_req_task_work(first, end_links);
 }
 
 static void release_link(struct fu_req *req)
@@ -519,6 +528,9 @@ static bool post_batch(struct fu_ctx *ctx)
 	}
 	posted = fu_cq_commit(&ctx->ring);
 	fu_unlock(&ctrl->cq_lock);
+	/* Timeouts that have counted these end before what the batch sets free. */
+	if (fu_unlikely(fu_load_relaxed(&ctx->nr_counted)))
+		fu_timeouts_counted(ctx);
 	while (req) {
 		struct fu_req *next = req->next;
 

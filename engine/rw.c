@@ -308,8 +308,8 @@ static int finish(struct fu_req *req, struct rw *rw, long ret)
 		ret = ret < 0 ? (long)rw->done : ret + (long)rw->done;
 	if (ret < 0)
 		return (int)ret;
-	/* A short transfer breaks a link. */
-	if ((req->flags & FU_REQ_LINK_FLAGS) && (u64)ret != rw->total)
+	/* A short transfer breaks a link, and is no success to be silent about. */
+	if ((req->flags & (FU_REQ_LINK_FLAGS | FU_REQ_CQE_SKIP)) && (u64)ret != rw->total)
 		fu_req_set_fail(req);
 	fu_req_result(req, (s32)ret, 0);
 	return FU_DONE;

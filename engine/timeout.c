@@ -152,13 +152,17 @@ int fu_timeout_issue(struct fu_req *req, u32 issue_flags)
 	struct fu_ctx *ctx = req->ctx;
 	int ret;
 
-	(void)issue_flags;
 	if (is_counted(t)) {
+		/* On a worker, what the submission has completed is to be posted first. */
+		if (issue_flags & FU_ISSUE_WORKER)
+			fu_submit_lock(ctx);
 		fu_lock(&ctx->lock);
 		t->target = completions(ctx) + t->count;
 		fu_list_add_tail(&ctx->counted, &t->counted);
 		ctx->nr_counted++;
 		fu_unlock(&ctx->lock);
+		if (issue_flags & FU_ISSUE_WORKER)
+			fu_submit_unlock(ctx);
 	}
 	ret = start(req);
 	return ret ? ret : FU_TAKEN;
@@ -368,7 +372,7 @@ void fu_ltimeout_disarm(struct fu_req *req)
 	if (armed && !fu_timer_take(&t->timer))
 		return; /* it has fired and completes on its own */
 	fu_req_result(timeout, -ECANCELED, 0);
-	fu_req_done(timeout);
+	fu_req_task_work(timeout, fu_req_done);
 }
 
 void fu_link_timeout_event(struct fu_req *req)
