@@ -66,6 +66,19 @@ u8 fu_file_info(struct fu_req *req)
 	return flags;
 }
 
+bool fu_file_is_reg(struct fu_req *req)
+{
+	struct fu_file_info *info = entry_of(req);
+	struct stat st;
+
+	if (fu_sys(SYS_fstat, req->fd, &st) == 0 &&
+	    (S_ISREG(st.st_mode) || S_ISBLK(st.st_mode) || S_ISDIR(st.st_mode)))
+		return true;
+	if (info)
+		fu_store_relaxed(&info->flags, 0);
+	return false;
+}
+
 void fu_file_learn(struct fu_req *req, u8 flag)
 {
 	struct fu_file_info *info = entry_of(req);

@@ -16,6 +16,11 @@
 
 /* The flags of the request's file (req->fd, assigned). */
 u8 fu_file_info(struct fu_req *req);
+/*
+ * Asks the kernel whether the file really is a regular one or a block device, and forgets the
+ * hint if not: before a request takes a way on which it would wait in a blocking call.
+ */
+bool fu_file_is_reg(struct fu_req *req);
 /* Adds what an attempt has taught. */
 void fu_file_learn(struct fu_req *req, u8 flag);
 /* `fd` has been closed or replaced. */

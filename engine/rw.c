@@ -344,7 +344,7 @@ static int attempt(struct fu_req *req, struct rw *rw, u32 issue_flags)
 	long ret;
 
 	if (!(req->flags & FU_REQ_NOWAIT)) {
-		if (info & (FU_FILE_DIRECT | refused)) {
+		if ((info & (FU_FILE_DIRECT | refused)) && fu_file_is_reg(req)) {
 			req->flags |= FU_REQ_NO_ARM;
 			return -EAGAIN;
 		}
@@ -361,7 +361,7 @@ static int attempt(struct fu_req *req, struct rw *rw, u32 issue_flags)
 		if (ret == -EOPNOTSUPP)
 			ret = refused_nowait(req, rw, info);
 		if (ret == -EAGAIN) {
-			if (info & FU_FILE_REG)
+			if ((info & FU_FILE_REG) && fu_file_is_reg(req))
 				req->flags |= FU_REQ_NO_ARM;
 			/* What cannot wait is over with what it has. */
 			if (rw->done && (req->flags & FU_REQ_NOWAIT))
