@@ -29,6 +29,9 @@
 #define MAX_CHUNKS  4096U
 #define MAX_EVENTS  64
 
+#define HARVEST_EVENTS   16
+#define HARVEST_PATIENCE 20 /* yields to a thread that is handling an event just now */
+
 enum slot_kind { SLOT_FREE, SLOT_ARMED, SLOT_BUSY, SLOT_RING };
 
 struct slot {
@@ -56,6 +59,8 @@ static struct {
 	int epfd, wakefd;
 	struct slot **chunks;
 	u32 nr_slots, free_head, used;
+	u32 requests; /* slots of requests; read without the lock as a hint */
+	u32 handling; /* threads with events in hand; atomic */
 	int timerfds[FU_POLLER_TIMERS];
 } poller = { .epfd = -1, .wakefd = -1 };
 
@@ -146,6 +151,44 @@ static void special_event(u32 what)
 		fu_timers_expire(what);
 }
 
+/* Returns whether a ring seems to have lost its last descriptor. */
+static bool handle(const struct epoll_event *events, long n)
+{
+	bool reap = false;
+
+	__atomic_fetch_add(&poller.handling, 1, __ATOMIC_SEQ_CST);
+	for (long i = 0; i < n; i++) {
+		struct fu_req *req;
+		struct fu_ctx *ctx;
+
+		if ((u32)(events[i].data.u64 >> 32) == GEN_SPECIAL)
+			special_event((u32)events[i].data.u64);
+		else if (take_event(&events[i], &req, &ctx) && req)
+			fu_poll_event(req, events[i].events);
+		else if (ctx)
+			reap = true;
+	}
+	__atomic_fetch_sub(&poller.handling, 1, __ATOMIC_SEQ_CST);
+	return reap;
+}
+
+void fu_poller_harvest(void)
+{
+	struct epoll_event events[HARVEST_EVENTS];
+	long n;
+
+	if (fu_likely(!fu_load_relaxed(&poller.requests)))
+		return;
+	do {
+		n = fu_sys(SYS_epoll_wait, fu_load_relaxed(&poller.epfd), events, HARVEST_EVENTS,
+		           0);
+		if (n > 0 && handle(events, n))
+			fu_registry_reap();
+	} while (n == HARVEST_EVENTS);
+	for (int i = 0; i < HARVEST_PATIENCE && fu_load_acquire(&poller.handling); i++)
+		fu_sys(SYS_sched_yield);
+}
+
 /* lock held, no slot in use, no ring left */
 static void close_set(void)
 {
@@ -167,7 +210,6 @@ static void *poller_main(void *arg)
 	(void)arg;
 	for (;;) {
 		long n;
-		bool reap = false;
 
 		fu_lock(&poller.lock);
 		if (!fu_registry_live() && !poller.used) {
@@ -178,18 +220,7 @@ static void *poller_main(void *arg)
 		}
 		fu_unlock(&poller.lock);
 		n = fu_sys(SYS_epoll_wait, fu_load_relaxed(&poller.epfd), events, MAX_EVENTS, -1);
-		for (long i = 0; i < n; i++) {
-			struct fu_req *req;
-			struct fu_ctx *ctx;
-
-			if ((u32)(events[i].data.u64 >> 32) == GEN_SPECIAL)
-				special_event((u32)events[i].data.u64);
-			else if (take_event(&events[i], &req, &ctx) && req)
-				fu_poll_event(req, events[i].events);
-			else if (ctx)
-				reap = true;
-		}
-		if (reap)
+		if (n > 0 && handle(events, n))
 			fu_registry_reap();
 	}
 }
@@ -314,6 +345,7 @@ static int attach(struct fu_req *req)
 		return err;
 	}
 	req->poll_slot = (u32)index + 1;
+	fu_store_relaxed(&poller.requests, poller.requests + 1);
 	return 0;
 }
 
@@ -356,6 +388,7 @@ int fu_poller_arm(struct fu_req *req, u32 events)
 		slot->kind = SLOT_BUSY;
 		if (!slot->added) {
 			slot_free(req->poll_slot - 1);
+			fu_store_relaxed(&poller.requests, poller.requests - 1);
 			req->poll_slot = 0;
 		}
 	} else {
@@ -394,8 +427,10 @@ int fu_poller_take(struct fu_req *req)
 void fu_poller_release(struct fu_req *req)
 {
 	fu_lock(&poller.lock);
-	if (req->poll_slot)
+	if (req->poll_slot) {
 		slot_free(req->poll_slot - 1);
+		fu_store_relaxed(&poller.requests, poller.requests - 1);
+	}
 	req->poll_slot = 0;
 	fu_unlock(&poller.lock);
 }

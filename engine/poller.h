@@ -11,6 +11,12 @@
 
 /* The timer descriptor of `timer`, made on first use for `clock`; -errno. Starts the poller. */
 int fu_poller_timerfd(u32 timer, u32 clock);
+/*
+ * Handles what is ready now on the calling thread. In the kernel an event that precedes a
+ * system call has been dealt with when the call returns; a program may rely on that, and
+ * the poller's thread may not have been scheduled yet. No lock held.
+ */
+void fu_poller_harvest(void);
 /* Makes the thread look around, and leave if the last ring has gone. */
 void fu_poller_wake(void);
 

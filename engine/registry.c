@@ -372,6 +372,7 @@ void fu_ctx_settle(struct fu_ctx *ctx, int fd)
 
 void fu_rings_settle(void)
 {
+	fu_poller_harvest();
 	if (fu_likely(!fu_load_relaxed(&reg.polled)))
 		return;
 	for (u32 slot = 1; slot <= fu_load_acquire(&reg.nr_slots); slot++) {
