@@ -11,6 +11,7 @@
 #include "engine/futex.h"
 #include "engine/kbuf.h"
 #include "engine/msg_ring.h"
+#include "engine/net_recv.h"
 #include "engine/nop.h"
 #include "engine/openclose.h"
 #include "engine/poll.h"
@@ -255,6 +256,27 @@ const struct fu_op fu_ops[IORING_OP_LAST] = {
 	                               .since = 507,
 	                               .prep = fu_remove_buffers_prep,
 	                               .issue = fu_buffers_issue },
+	[IORING_OP_RECVMSG] = { .name = "RECVMSG",
+	                        .needs_file = 1,
+	                        .unbounded = 1,
+	                        .pollin = 1,
+	                        .buffer_select = 1,
+	                        .ioprio = 1,
+	                        .since = 503,
+	                        .prep = fu_recv_prep,
+	                        .stable = fu_recvmsg_stable,
+	                        .issue = fu_recv_issue,
+	                        .fail = fu_recv_fail },
+	[IORING_OP_RECV] = { .name = "RECV",
+	                     .needs_file = 1,
+	                     .unbounded = 1,
+	                     .pollin = 1,
+	                     .buffer_select = 1,
+	                     .ioprio = 1,
+	                     .since = 506,
+	                     .prep = fu_recv_prep,
+	                     .issue = fu_recv_issue,
+	                     .fail = fu_recv_fail },
 	[IORING_OP_EPOLL_CTL] = { .name = "EPOLL_CTL",
 	                          .since = 506,
 	                          .prep = fu_epoll_ctl_prep,
