@@ -12,6 +12,7 @@
 #include "engine/kbuf.h"
 #include "engine/msg_ring.h"
 #include "engine/net_recv.h"
+#include "engine/net.h"
 #include "engine/nop.h"
 #include "engine/openclose.h"
 #include "engine/poll.h"
@@ -360,4 +361,39 @@ const struct fu_op fu_ops[IORING_OP_LAST] = {
 	                             .since = 615,
 	                             .prep = fu_writev_fixed_prep,
 	                             .issue = fu_rw_issue },
+	[IORING_OP_ACCEPT] = { .name = "ACCEPT",
+	                       .needs_file = 1,
+	                       .unbounded = 1,
+	                       .pollin = 1,
+	                       .ioprio = 1,
+	                       .since = 505,
+	                       .prep = fu_accept_prep,
+	                       .issue = fu_accept_issue },
+	[IORING_OP_CONNECT] = { .name = "CONNECT",
+	                        .needs_file = 1,
+	                        .unbounded = 1,
+	                        .pollout = 1,
+	                        .since = 505,
+	                        .prep = fu_connect_prep,
+	                        .stable = fu_connect_stable,
+	                        .issue = fu_connect_issue },
+	[IORING_OP_SHUTDOWN] = { .name = "SHUTDOWN",
+	                         .needs_file = 1,
+	                         .since = 511,
+	                         .prep = fu_shutdown_prep,
+	                         .issue = fu_shutdown_issue },
+	[IORING_OP_SOCKET] = { .name = "SOCKET",
+	                       .since = 519,
+	                       .prep = fu_socket_prep,
+	                       .issue = fu_socket_issue },
+	[IORING_OP_BIND] = { .name = "BIND",
+	                     .needs_file = 1,
+	                     .since = 611,
+	                     .prep = fu_bind_prep,
+	                     .issue = fu_bind_issue },
+	[IORING_OP_LISTEN] = { .name = "LISTEN",
+	                       .needs_file = 1,
+	                       .since = 611,
+	                       .prep = fu_listen_prep,
+	                       .issue = fu_listen_issue },
 };

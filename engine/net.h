@@ -1,0 +1,34 @@
+/* The operations on sockets, and what their files share. */
+#ifndef FU_NET_H
+#define FU_NET_H
+
+#include <sys/socket.h>
+
+#include "engine/engine.h"
+
+/* An integer option at SOL_SOCKET, or -errno (-ENOTSOCK for another file). */
+long fu_sock_option(int fd, int option);
+/* Whether the file has one of `events` (poll(2) bits) or an error now, or -errno. */
+long fu_sock_ready(int fd, short events);
+/*
+ * Copies a socket address of the program's into `name` (room for any). 0, -EINVAL for an
+ * impossible length, -EFAULT.
+ */
+int fu_sock_addr_get(struct sockaddr_storage *name, u64 addr, s32 len);
+
+/* net_sock.c */
+int fu_accept_prep(struct fu_req *req, const struct fu_sqe *sqe);
+int fu_accept_issue(struct fu_req *req, u32 issue_flags);
+int fu_connect_prep(struct fu_req *req, const struct fu_sqe *sqe);
+int fu_connect_stable(struct fu_req *req);
+int fu_connect_issue(struct fu_req *req, u32 issue_flags);
+int fu_shutdown_prep(struct fu_req *req, const struct fu_sqe *sqe);
+int fu_shutdown_issue(struct fu_req *req, u32 issue_flags);
+int fu_socket_prep(struct fu_req *req, const struct fu_sqe *sqe);
+int fu_socket_issue(struct fu_req *req, u32 issue_flags);
+int fu_bind_prep(struct fu_req *req, const struct fu_sqe *sqe);
+int fu_bind_issue(struct fu_req *req, u32 issue_flags);
+int fu_listen_prep(struct fu_req *req, const struct fu_sqe *sqe);
+int fu_listen_issue(struct fu_req *req, u32 issue_flags);
+
+#endif
