@@ -1,6 +1,8 @@
 /* A ring's context from its set-up to its end, and across fork. */
 #include "engine/engine.h"
 
+#include <time.h>
+
 #include "engine/kbuf.h"
 #include "engine/personality.h"
 #include "engine/region.h"
@@ -21,6 +23,7 @@ void fu_ctx_reset(struct fu_ctx *ctx)
 	ctx->live = live;
 	ctx->peer = ctx->prog_fd = ctx->evfd = -1;
 	ctx->gen = fu_load_relaxed(&fu_wipe->gen);
+	ctx->clock_id = CLOCK_MONOTONIC;
 	fu_list_init(&ctx->drain);
 	fu_list_init(&ctx->counted);
 	fu_list_init(&ctx->pbufs);
