@@ -22,6 +22,7 @@ void fu_ctx_reset(struct fu_ctx *ctx)
 	fu_memset(&ctx->ring, 0, sizeof(ctx->ring));
 	ctx->live = live;
 	ctx->peer = ctx->prog_fd = ctx->evfd = -1;
+	ctx->clock_id = CLOCK_MONOTONIC;
 	ctx->gen = fu_load_relaxed(&fu_wipe->gen);
 	ctx->clock_id = CLOCK_MONOTONIC;
 	fu_list_init(&ctx->drain);

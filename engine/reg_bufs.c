@@ -58,7 +58,8 @@ static void put_node(struct fu_ctx *ctx, struct fu_buf_node *node)
 
 static void drop_table(struct fu_ctx *ctx, struct fu_table *table)
 {
-	for (u32 i = 0; i < table->nr; i++)
+	/* From the end: the order in which the kernel reports the tags. */
+	for (u32 i = table->nr; i-- > 0;)
 		put_node(ctx, table->slots[i]);
 	fu_table_free(table);
 }

@@ -109,7 +109,8 @@ long fu_fixed_remove(struct fu_ctx *ctx, u32 index)
 
 void fu_files_drop(struct fu_ctx *ctx)
 {
-	for (u32 i = 0; i < ctx->files.nr; i++)
+	/* From the end: the order in which the kernel reports the tags. */
+	for (u32 i = ctx->files.nr; i-- > 0;)
 		drop_file(ctx, i);
 	fu_table_free(&ctx->files);
 }
