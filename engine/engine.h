@@ -114,7 +114,7 @@ extern const struct fu_op fu_ops[IORING_OP_LAST];
 #define FU_REQ_PARTIAL        (1U << 21) /* part of the transfer is done */
 #define FU_REQ_HOLDS_CTX      (1U << 22) /* counts in ctx->refs */
 #define FU_REQ_REG_FILE       (1U << 23) /* the file is known to be regular or a block device */
-#define FU_REQ_CREDS          (1U << 24)
+#define FU_REQ_FS_IDS         (1U << 24) /* a worker runs it with fsuid and fsgid */
 #define FU_REQ_BUF_MORE       (1U << 25) /* the committed incremental buffer has a rest */
 #define FU_REQ_LINK_FLAGS     (FU_REQ_LINK | FU_REQ_HARDLINK)
 #define FU_REQ_STABLE         (1U << 26) /* op->stable has run */
@@ -158,7 +158,8 @@ struct fu_req {
 	struct fu_file_node *node;    /* registered file held */
 	struct fu_buf_node *buf_node; /* registered buffer held */
 	void *kbuf;                   /* legacy provided buffer in hand */
-	struct fu_cred *creds;
+	struct fu_cred *creds;        /* registered credentials, or NULL: the submitter's */
+	u32 fsuid, fsgid;
 	struct fu_req *link;        /* next in the chain */
 	struct fu_req *ltimeout_of; /* LINK_TIMEOUT: the request it guards */
 	struct fu_req *next;        /* on the batch, task work or free list */

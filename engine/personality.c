@@ -220,6 +220,41 @@ int fu_issue_as_creds(struct fu_req *req, u32 issue_flags)
 	return ret;
 }
 
+/* ---- the submitter's ids ---- */
+
+void fu_personality_punt(struct fu_req *req)
+{
+	if (req->op->needs_file || req->creds || fu_self.engine || req->flags & FU_REQ_FS_IDS)
+		return;
+	req->fsuid = (u32)fu_sys(SYS_setfsuid, NO_CHANGE);
+	req->fsgid = (u32)fu_sys(SYS_setfsgid, NO_CHANGE);
+	req->flags |= FU_REQ_FS_IDS;
+}
+
+/* Changes one id, telling the old one. Whether it is now as wanted. */
+static bool set_fs_id(long nr, u32 id, u32 *old)
+{
+	*old = (u32)fu_sys(nr, id);
+	return *old == id || (u32)fu_sys(nr, NO_CHANGE) == id;
+}
+
+int fu_issue_as_submitter(struct fu_req *req, u32 issue_flags)
+{
+	u32 gid, uid;
+	int ret = -EPERM;
+
+	/* The group first: it takes a privilege that the user may not have. */
+	if (!set_fs_id(SYS_setfsgid, req->fsgid, &gid))
+		return ret;
+	if (set_fs_id(SYS_setfsuid, req->fsuid, &uid))
+		ret = req->op->issue(req, issue_flags);
+	if (uid != req->fsuid)
+		fu_sys(SYS_setfsuid, uid);
+	if (gid != req->fsgid)
+		fu_sys(SYS_setfsgid, gid);
+	return ret;
+}
+
 /* ---- registration ---- */
 
 static void drop(struct fu_cred *cred)

@@ -19,14 +19,24 @@ int fu_personality_get(struct fu_ctx *ctx, struct fu_req *req, u16 id);
 /* The request needs its credentials no more. */
 void fu_personality_put(struct fu_req *req);
 
+/*
+ * A request on names goes to a worker: remembers as whom its submitter, the caller, may
+ * use them. Workers share the process's credentials, but a thread may have changed its own.
+ */
+void fu_personality_punt(struct fu_req *req);
+
 /* op->issue with req->creds on this thread; -EPERM if it cannot take them on and come back. */
 int fu_issue_as_creds(struct fu_req *req, u32 issue_flags);
+/* On a worker, op->issue with the submitter's ids for file systems; -EPERM as above. */
+int fu_issue_as_submitter(struct fu_req *req, u32 issue_flags);
 
 /* op->issue with the request's credentials. */
 static inline int fu_issue_as(struct fu_req *req, u32 issue_flags)
 {
 	if (fu_unlikely(req->creds != NULL))
 		return fu_issue_as_creds(req, issue_flags);
+	if (fu_unlikely(req->flags & FU_REQ_FS_IDS) && (issue_flags & FU_ISSUE_WORKER))
+		return fu_issue_as_submitter(req, issue_flags);
 	return req->op->issue(req, issue_flags);
 }
 

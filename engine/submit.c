@@ -372,6 +372,7 @@ void fu_req_punt(struct fu_req *req)
 	bool guarded = req->flags & FU_REQ_ARM_LTIMEOUT;
 	int ret = make_stable(req);
 
+	fu_personality_punt(req);
 	if (!ret)
 		ret = fu_pool_queue(req);
 	if (ret)

@@ -1,7 +1,8 @@
 /*
- * The engine's threads: detached, with small stacks, all signals blocked but
- * SIGSYS, which the engine sends to a worker to interrupt its system call. They are
- * ordinary pthreads so that libc's setuid and friends reach them too.
+ * The engine's threads: detached, with small stacks. All signals are blocked but
+ * SIGSYS, which the engine sends to a worker to interrupt its system call, and those
+ * of libc's own. They are ordinary pthreads, so libc's setuid and friends reach them
+ * too.
  */
 #include "engine/engine.h"
 
@@ -17,6 +18,10 @@
 #include "rings/sys.h"
 
 #define STACK_BYTES (256UL * 1024)
+
+/* 32 and 33 are libc's own: with the second, setuid and the like reach every thread and wait
+ * until each has answered. */
+#define LIBC_SIGNALS (1ULL << 31 | 1ULL << 32)
 
 int (*fu_pthread_create)(pthread_t *, const pthread_attr_t *, void *(*)(void *),
                          void *) = pthread_create;
@@ -44,7 +49,7 @@ static void *thread_main(void *p)
 
 int fu_thread_start(void *(*fn)(void *), void *arg)
 {
-	u64 all = ~(1ULL << (SIGSYS - 1)), old;
+	u64 all = ~(1ULL << (SIGSYS - 1) | LIBC_SIGNALS), old;
 	struct start *start = fu_alloc(sizeof(*start));
 	pthread_attr_t attr;
 	pthread_t thread;
