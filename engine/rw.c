@@ -12,9 +12,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
+#include <sys/epoll.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 
 #include "engine/fileinfo.h"
+#include "engine/kbuf.h"
 #include "engine/registry.h"
 #include "engine/thread.h"
 #include "rings/mem.h"
@@ -31,6 +35,9 @@
 #define RWF_KNOWN 0x1ff
 
 #define MAX_SEGMENTS 1024U
+#define MAX_BYTES    0x7ffff000U
+/* CQEs that a multishot read posts before others get their turn. */
+#define MAX_LOOPS 32U
 /* The kernel describes registered memory in pieces of 16 bytes, in one block of 4 MiB at most. */
 #define MAX_PIECES (1U << 18)
 
@@ -44,6 +51,7 @@ struct rw {
 	u8 vectored;
 	u8 fixed;
 	u8 metadata;
+	u8 pollable;       /* READ_MULTISHOT: has been checked */
 	u8 no_nowait;      /* RWF_NOWAIT was refused and the file is not regular */
 	u64 total;         /* bytes asked for, once the segments are known */
 	s64 done;          /* bytes transferred by earlier attempts */
@@ -128,9 +136,42 @@ int fu_write_prep(struct fu_req *req, const struct fu_sqe *sqe)
 	return prep(req, sqe, true, false);
 }
 
+/* With buffer select, the one segment only says how much is wanted. */
+static int prep_select_length(struct rw *rw)
+{
+	if (rw->len != 1)
+		return -EINVAL;
+	if (fu_copy_from_user(&rw->one, fu_ptr(rw->addr), sizeof(rw->one)))
+		return -EFAULT;
+	if ((s64)rw->one.iov_len < 0)
+		return -EINVAL;
+	rw->len = rw->one.iov_len > MAX_BYTES ? MAX_BYTES : (u32)rw->one.iov_len;
+	rw->iov = &rw->one;
+	return 0;
+}
+
 int fu_readv_prep(struct fu_req *req, const struct fu_sqe *sqe)
 {
-	return prep(req, sqe, false, true);
+	int ret = prep(req, sqe, false, true);
+
+	if (!ret && (req->flags & FU_REQ_BUFFER_SELECT))
+		ret = prep_select_length(fu_cmd(req, struct rw));
+	return ret;
+}
+
+int fu_read_multishot_prep(struct fu_req *req, const struct fu_sqe *sqe)
+{
+	int ret;
+
+	if (!(req->flags & FU_REQ_BUFFER_SELECT))
+		return -EINVAL;
+	ret = prep(req, sqe, false, false);
+	if (ret)
+		return ret;
+	if (sqe->addr || sqe->len)
+		return -EINVAL;
+	req->flags |= FU_REQ_MULTISHOT;
+	return 0;
 }
 
 int fu_writev_prep(struct fu_req *req, const struct fu_sqe *sqe)
@@ -394,7 +435,7 @@ static int refuse(const struct fu_req *req, const struct rw *rw)
 	return rw->rw_flags & ~RWF_KNOWN ? -EOPNOTSUPP : -EINVAL;
 }
 
-int fu_rw_issue(struct fu_req *req, u32 issue_flags)
+static int issue(struct fu_req *req, u32 issue_flags)
 {
 	struct rw *rw = fu_cmd(req, struct rw);
 
@@ -424,4 +465,150 @@ int fu_rw_issue(struct fu_req *req, u32 issue_flags)
 	if (issue_flags & FU_ISSUE_NONBLOCK)
 		return attempt(req, rw, issue_flags);
 	return finish(req, rw, transfer(req, rw, rw->rw_flags, issue_flags & FU_ISSUE_WORKER));
+}
+
+/* ---- provided buffers ---- */
+
+static int select_buffer(struct fu_req *req, struct rw *rw, bool commit)
+{
+	u32 len = rw->len;
+	u64 addr;
+	int ret = fu_kbuf_select(req, &addr, &len, commit);
+
+	if (ret)
+		return ret;
+	rw->one = (struct iovec){ fu_ptr(addr), len };
+	rw->iov = &rw->one;
+	rw->nr = 1;
+	rw->total = len;
+	return 0;
+}
+
+/*
+ * A file that can be polled gives its buffer back while it waits; any other keeps it,
+ * consumed from the start, until a worker has filled it. submit_lock held, unless the
+ * buffer is consumed already.
+ */
+static int issue_selected(struct fu_req *req, u32 issue_flags)
+{
+	int ret = issue(req, issue_flags);
+	bool consumed = !(req->flags & (FU_REQ_BUFFERS_COMMIT | FU_REQ_BUFFER_LEGACY));
+
+	if (ret == FU_DONE)
+		req->cflags |= fu_kbuf_put(req, req->res, 1);
+	else if (ret == -EAGAIN && !(req->flags & FU_REQ_NO_ARM) && !consumed)
+		fu_kbuf_recycle(req);
+	else if (ret < 0 && ret != -EAGAIN && (req->flags & FU_REQ_BUFFERS_COMMIT))
+		fu_kbuf_recycle(req);
+	return ret;
+}
+
+static int rw_select(struct fu_req *req, struct rw *rw, u32 issue_flags)
+{
+	bool worker = issue_flags & FU_ISSUE_WORKER, nonblock = issue_flags & FU_ISSUE_NONBLOCK;
+	bool keep = !nonblock || fu_file_is_reg(req);
+	int ret = 0;
+
+	if (worker && (!keep || fu_kbuf_wanted(req)))
+		fu_submit_lock(req->ctx);
+	else
+		worker = false;
+	if (fu_kbuf_wanted(req))
+		ret = select_buffer(req, rw, keep);
+	if (worker && keep) {
+		fu_submit_unlock(req->ctx);
+		worker = false;
+	}
+	if (!ret)
+		ret = issue_selected(req, issue_flags);
+	if (worker)
+		fu_submit_unlock(req->ctx);
+	return ret;
+}
+
+int fu_rw_issue(struct fu_req *req, u32 issue_flags)
+{
+	if (fu_unlikely(req->flags & FU_REQ_BUFFER_SELECT))
+		return rw_select(req, fu_cmd(req, struct rw), issue_flags);
+	return issue(req, issue_flags);
+}
+
+/* ---- READ_MULTISHOT ---- */
+
+static bool can_poll(int fd)
+{
+	struct epoll_event ev = { 0 };
+	struct stat st;
+	long epfd, ret;
+
+	if (fu_sys(SYS_fstat, fd, &st) < 0)
+		return false;
+	if (S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode))
+		return true;
+	epfd = fu_sys(SYS_epoll_create1, EPOLL_CLOEXEC);
+	if (epfd < 0)
+		return false;
+	ret = fu_sys(SYS_epoll_ctl, epfd, EPOLL_CTL_ADD, fd, &ev);
+	fu_sys(SYS_close, epfd);
+	return !ret;
+}
+
+/* One read that does not wait. A file without RWF_NOWAIT is asked whether it is ready. */
+static long read_ready(struct fu_req *req, struct rw *rw)
+{
+	struct pollfd pfd = { .fd = req->fd, .events = POLLIN };
+	long ret;
+
+	if (!rw->no_nowait) {
+		ret = transfer(req, rw, rw->rw_flags | RWF_NOWAIT, false);
+		if (ret != -EOPNOTSUPP || (req->flags & FU_REQ_NOWAIT))
+			return ret;
+		rw->no_nowait = 1;
+	}
+	if (fu_sys(SYS_poll, &pfd, 1, 0) <= 0)
+		return -EAGAIN;
+	return transfer(req, rw, rw->rw_flags, false);
+}
+
+/* submit_lock held */
+static int read_multishot(struct fu_req *req, struct rw *rw)
+{
+	for (u32 i = 0; i < MAX_LOOPS; i++) {
+		u32 cflags;
+		long ret = select_buffer(req, rw, false);
+
+		if (ret)
+			return (int)ret;
+		ret = read_ready(req, rw);
+		if (ret <= 0) {
+			fu_kbuf_recycle(req);
+			fu_req_result(req, 0, 0);
+			return (int)ret;
+		}
+		cflags = fu_kbuf_put(req, ret, 1);
+		if (!fu_post_more(req, (s32)ret, cflags | IORING_CQE_F_MORE)) {
+			fu_req_result(req, (s32)ret, cflags);
+			return FU_DONE;
+		}
+	}
+	return -EAGAIN;
+}
+
+int fu_read_multishot_issue(struct fu_req *req, u32 issue_flags)
+{
+	struct rw *rw = fu_cmd(req, struct rw);
+	int ret;
+
+	if (!rw->pollable && !can_poll(req->fd))
+		return -EBADFD;
+	rw->pollable = 1;
+	if (!(issue_flags & FU_ISSUE_WORKER))
+		return read_multishot(req, rw);
+	/* A worker is not the place for a request that goes on for ever. */
+	if (issue_flags & FU_ISSUE_NONBLOCK)
+		return -EAGAIN;
+	fu_submit_lock(req->ctx);
+	ret = read_multishot(req, rw);
+	fu_submit_unlock(req->ctx);
+	return ret;
 }

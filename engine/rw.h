@@ -13,6 +13,8 @@ int fu_write_fixed_prep(struct fu_req *req, const struct fu_sqe *sqe);
 int fu_readv_fixed_prep(struct fu_req *req, const struct fu_sqe *sqe);
 int fu_writev_fixed_prep(struct fu_req *req, const struct fu_sqe *sqe);
 int fu_rwv_stable(struct fu_req *req);
+int fu_read_multishot_prep(struct fu_req *req, const struct fu_sqe *sqe);
+int fu_read_multishot_issue(struct fu_req *req, u32 issue_flags);
 int fu_rw_issue(struct fu_req *req, u32 issue_flags);
 
 /* Whether the caller may use this I/O priority: 0, -EINVAL or -EPERM, as ioprio_set(2). */
