@@ -428,7 +428,7 @@ static int attempt(struct fu_req *req, struct rw *rw, u32 issue_flags)
 static int refuse(const struct fu_req *req, const struct rw *rw)
 {
 	struct iovec none = { NULL, 0 };
-	long ret = fu_sys(rw->write ? SYS_pwritev2 : SYS_preadv2, req->fd, &none, 1, 0, 0, 0);
+	long ret = fu_sys(rw->write ? SYS_pwritev2 : SYS_preadv2, req->fd, &none, 1, ~0UL, ~0UL, 0);
 
 	if (ret < 0)
 		return (int)ret;
