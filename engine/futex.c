@@ -28,9 +28,8 @@
 #include "rings/sys.h"
 #include "rings/user.h"
 
-#define NR_FUTEX_WAITV   449
-#define NR_FUTEX_WAKE    454
-#define NR_FUTEX_REQUEUE 456
+#define NR_FUTEX_WAITV 449
+#define NR_FUTEX_WAKE  454
 
 #define SIZE_MASK  3U
 #define SIZE_U32   2U
@@ -238,7 +237,8 @@ static void complete(struct fu_req *req, long ret)
 	fu_req_result(req, (s32)ret, 0);
 	if (ret < 0)
 		fu_req_set_fail(req);
-	fu_req_done_async(req);
+	/* Under submit_lock: a wake that is being submitted to the same ring completes first. */
+	fu_req_task_work(req, fu_req_done);
 }
 
 /* lock held */
@@ -413,15 +413,6 @@ static void pause_a_little(u32 round)
 /* Moves one thread that waits on `word` to `uaddr`. How many it found, or -errno. */
 static long requeue(u32 *word, u64 uaddr, u32 flags)
 {
-	struct member pair[2] = {
-		{ .val = PARKED,
-		  .uaddr = (u64)(uintptr_t)word,
-		  .flags = SIZE_U32 | (flags & PRIVATE) },
-		{ .uaddr = uaddr, .flags = flags },
-	};
-
-	if (flags & (NUMA | MPOL))
-		return fu_sys(NR_FUTEX_REQUEUE, pair, 0, 0, 1);
 	return fu_sys(SYS_futex, word, FUTEX_CMP_REQUEUE | (flags & PRIVATE), 0, 1, uaddr, PARKED);
 }
 
@@ -519,10 +510,33 @@ static int wait_issue(struct fu_req *req)
 	return FU_DONE;
 }
 
+/* A futex with a memory node cannot be requeued to: it becomes a vector of one. */
+static int make_vector(struct fu_req *req, struct futex *f)
+{
+	struct member *m;
+
+	/* The vector has no mask. */
+	if (f->mask != ANY)
+		return -EINVAL;
+	req->async_bytes = 2 * sizeof(*m);
+	m = req->async = fu_alloc(req->async_bytes);
+	if (!m)
+		return -ENOMEM;
+	*m = (struct member){ .val = f->val, .uaddr = f->uaddr, .flags = f->flags };
+	f->flags = SIZE_U32 | PRIVATE;
+	f->nr = 1;
+	return 0;
+}
+
 int fu_futex_wait_issue(struct fu_req *req, u32 issue_flags)
 {
+	struct futex *f = fu_cmd(req, struct futex);
+	int ret = f->mask ? 0 : -EINVAL;
+
 	(void)issue_flags;
-	return fu_cmd(req, struct futex)->mask ? wait_issue(req) : -EINVAL;
+	if (!ret && (f->flags & (NUMA | MPOL)))
+		ret = make_vector(req, f);
+	return ret ? ret : wait_issue(req);
 }
 
 int fu_futexv_issue(struct fu_req *req, u32 issue_flags)

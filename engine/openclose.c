@@ -190,11 +190,14 @@ static long open_cached(const struct open *open)
 	return ret;
 }
 
-static long open_blocking(struct fu_req *req, const struct open *open)
+static long open_blocking(void *arg, u64 old_limit)
 {
+	struct fu_req *req = arg;
+	const struct open *open = fu_cmd(req, struct open);
 	struct open_how how = open->how;
 	long ret = -ENOSYS;
 
+	(void)old_limit;
 	if (open->slot)
 		how.flags |= O_CLOEXEC;
 	if (open->has_how)
@@ -215,7 +218,13 @@ int fu_openat_issue(struct fu_req *req, u32 issue_flags)
 	if (fu_dirfd_check(open->dfd))
 		return -EBADF;
 	/* On a worker -EAGAIN is the result: the program itself asked not to wait. */
-	fd = issue_flags & FU_ISSUE_WORKER ? open_blocking(req, open) : open_cached(open);
+	fd = issue_flags & FU_ISSUE_WORKER ? open_blocking(req, 0) : open_cached(open);
+	/* Direct descriptors do not count among the process's. */
+	if (fd == -EMFILE && open->slot) {
+		if (!(issue_flags & FU_ISSUE_WORKER))
+			return -EAGAIN;
+		fd = fu_fds_lifted(open_blocking, req);
+	}
 	if (fd < 0)
 		return (int)fd;
 	fu_file_forget((int)fd);
@@ -280,6 +289,9 @@ int fu_fixed_fd_install_issue(struct fu_req *req, u32 issue_flags)
 	                  in->flags & IORING_FIXED_FD_NO_CLOEXEC ? F_DUPFD : F_DUPFD_CLOEXEC, 0);
 
 	(void)issue_flags;
+	/* With a limit of 0 already the number to begin at is wrong. */
+	if (ret == -EINVAL)
+		ret = -EMFILE;
 	if (ret >= 0)
 		fu_file_forget((int)ret);
 	return fu_sys_result(req, ret);
@@ -320,19 +332,37 @@ static long install_pipe(struct fu_req *req, const struct pipe *pipe, const s32 
 	return ret;
 }
 
+struct new_pipe {
+	u32 flags;
+	s32 fds[2];
+};
+
+static long make_pipe(void *arg, u64 old_limit)
+{
+	struct new_pipe *np = arg;
+
+	(void)old_limit;
+	return fu_sys(SYS_pipe2, np->fds, np->flags);
+}
+
 int fu_pipe_issue(struct fu_req *req, u32 issue_flags)
 {
 	const struct pipe *pipe = fu_cmd(req, struct pipe);
-	s32 fds[2];
+	struct new_pipe np = { .flags = pipe->flags | O_CLOEXEC };
 	long ret;
 
 	if (!pipe->slot)
 		return fu_sys_result(req, fu_sys(SYS_pipe2, pipe->fds, pipe->flags));
-	ret = fu_sys(SYS_pipe2, fds, pipe->flags | O_CLOEXEC);
+	/* A direct descriptor is not inherited anyway. */
+	if (pipe->flags & O_CLOEXEC)
+		return -EINVAL;
+	ret = make_pipe(&np, 0);
+	if (ret == -EMFILE)
+		ret = fu_fds_lifted(make_pipe, &np);
 	if (ret < 0)
 		return (int)ret;
-	ret = install_pipe(req, pipe, fds, issue_flags);
-	fu_sys(SYS_close, fds[0]);
-	fu_sys(SYS_close, fds[1]);
+	ret = install_pipe(req, pipe, np.fds, issue_flags);
+	fu_sys(SYS_close, np.fds[0]);
+	fu_sys(SYS_close, np.fds[1]);
 	return fu_sys_result(req, ret);
 }

@@ -335,6 +335,7 @@ const struct fu_op fu_ops[IORING_OP_LAST] = {
 	                       .pollin = 1,
 	                       .since = 607,
 	                       .prep = fu_waitid_prep,
+	                       .fail = fu_waitid_fail,
 	                       .issue = fu_waitid_issue },
 	[IORING_OP_FUTEX_WAIT] = { .name = "FUTEX_WAIT",
 	                           .cancel_group = 1,

@@ -9,9 +9,12 @@
 #include <fcntl.h>
 
 #include "engine/path.h"
+#include "engine/registry.h"
 #include "engine/thread.h"
 #include "rings/fds.h"
 #include "rings/sys.h"
+
+#define ERESTARTSYS 512
 
 #define SPLICE_KNOWN ((u32)(SPLICE_F_MOVE | SPLICE_F_NONBLOCK | SPLICE_F_MORE | SPLICE_F_GIFT))
 
@@ -105,9 +108,19 @@ static int ready(struct fu_req *req, struct splice *sp, u32 issue_flags)
 	return ret ? ret : worker ? 0 : -EAGAIN;
 }
 
-/* Anything but all of it breaks a link. */
+/* A ring has nothing to splice. */
+static bool with_ring(const struct fu_req *req, const struct splice *sp)
+{
+	return (!(req->flags & FU_REQ_FIXED_FILE) && fu_fd_names_ring((int)req->sqe_fd)) ||
+	       (!(sp->flags & SPLICE_F_FD_IN_FIXED) && fu_fd_names_ring(sp->fd_in));
+}
+
+/* Anything but all of it breaks a link. A wait that is interrupted ends with the kernel's own
+ * code for that, which only here reaches the program. */
 static int result(struct fu_req *req, const struct splice *sp, long ret)
 {
+	if (ret == -EINTR)
+		ret = -ERESTARTSYS;
 	if (ret >= 0 && ret != (long)sp->len)
 		fu_req_set_fail(req);
 	return fu_sys_result(req, ret);
@@ -121,6 +134,8 @@ int fu_splice_issue(struct fu_req *req, u32 issue_flags)
 
 	if (ret)
 		return (int)ret;
+	if (sp->len && with_ring(req, sp))
+		return -EINVAL;
 	if (sp->len)
 		ret = fu_sys_block(&req->cancelled, SYS_splice, sp->in,
 		                   off_in == -1 ? 0 : (long)&off_in, req->fd,
@@ -136,6 +151,8 @@ int fu_tee_issue(struct fu_req *req, u32 issue_flags)
 
 	if (ret)
 		return (int)ret;
+	if (sp->len && with_ring(req, sp))
+		return -EINVAL;
 	if (sp->len)
 		ret = fu_sys_block(&req->cancelled, SYS_tee, sp->in, req->fd, sp->len,
 		                   sp->flags & SPLICE_KNOWN, 0, 0);

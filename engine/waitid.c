@@ -31,6 +31,7 @@ struct waitid {
 	u32 which;
 	s32 id;
 	u32 options;
+	bool waiting; /* has been issued and found nothing yet */
 };
 
 int fu_waitid_prep(struct fu_req *req, const struct fu_sqe *sqe)
@@ -61,16 +62,14 @@ static int give_info(const struct waitid *w, const siginfo_t *si)
 	                       sizeof(info) - offsetof(struct child_info, pid));
 }
 
-/* A descriptor that becomes readable when the awaited process has ended, or -errno. */
+/* A descriptor for the awaited process, readable when it has ended, or -errno. */
 static int end_of_process(const struct waitid *w)
 {
 	long fd;
 
-	if (w->options & (WSTOPPED | WCONTINUED))
-		return -EINVAL;
 	if (w->which == P_PIDFD)
 		return fu_fd_dup_high(w->id);
-	if (w->which != P_PID)
+	if (w->which != P_PID || (w->options & (WSTOPPED | WCONTINUED)))
 		return -EINVAL;
 	fd = fu_sys(NR_PIDFD_OPEN, w->id, 0);
 	return fd < 0 ? (int)fd : fu_fd_high((int)fd);
@@ -87,28 +86,46 @@ static int wait_later(struct fu_req *req, const struct waitid *w)
 	if (fd >= 0) {
 		req->fd = fd;
 		req->flags |= FU_REQ_OWN_FD;
-	} else {
-		req->flags |= FU_REQ_NO_ARM;
 	}
+	if (fd < 0 || (w->options & (WSTOPPED | WCONTINUED)))
+		req->flags |= FU_REQ_NO_ARM;
 	return -EAGAIN;
+}
+
+/* A wait that was cancelled has an answer too: nothing. */
+void fu_waitid_fail(struct fu_req *req)
+{
+	const struct waitid *w = fu_cmd(req, struct waitid);
+	siginfo_t none;
+
+	if (!w->waiting || req->res != -ECANCELED)
+		return;
+	__builtin_memset(&none, 0, sizeof(none));
+	if (give_info(w, &none))
+		req->res = -EFAULT;
 }
 
 int fu_waitid_issue(struct fu_req *req, u32 issue_flags)
 {
-	const struct waitid *w = fu_cmd(req, struct waitid);
+	struct waitid *w = fu_cmd(req, struct waitid);
+	s32 id = w->id;
 	siginfo_t si;
 	long ret;
 
-	if (w->which == P_PIDFD && fu_fd_is_engine(w->id))
+	if (w->which == P_PIDFD && (req->flags & FU_REQ_OWN_FD))
+		id = req->fd;
+	else if (w->which == P_PIDFD && fu_fd_is_engine(id))
 		return -EBADF;
 	__builtin_memset(&si, 0, sizeof(si));
 	if (issue_flags & FU_ISSUE_NONBLOCK)
-		ret = fu_sys(SYS_waitid, w->which, w->id, &si, w->options | WNOHANG, 0);
+		ret = fu_sys(SYS_waitid, w->which, id, &si, w->options | WNOHANG, 0);
 	else
-		ret = fu_sys_block(&req->cancelled, SYS_waitid, (long)w->which, w->id, (long)&si,
+		ret = fu_sys_block(&req->cancelled, SYS_waitid, (long)w->which, id, (long)&si,
 		                   (long)w->options, 0, 0);
-	if (ret == 0 && !si.si_pid && !(w->options & WNOHANG))
+	if (ret == 0 && !si.si_pid && !(w->options & WNOHANG)) {
+		w->waiting = true;
 		return wait_later(req, w);
+	}
 	/* Arguments that are wrong in themselves leave the program's memory alone. */
 	if (ret != -EINVAL && ret != -EBADF && give_info(w, &si))
 		ret = -EFAULT;

@@ -76,7 +76,7 @@ static u64 high_base(void)
  * The soft limit may be used up while the hard one is not: lifted for the moment of
  * the call, since a descriptor above the limit stays valid.
  */
-static long dup_above_limit(int fd)
+long fu_fds_lifted(long (*fn)(void *arg, u64 old_limit), void *arg)
 {
 	struct rlimit lim, lifted;
 	long ret = -EMFILE;
@@ -87,11 +87,16 @@ static long dup_above_limit(int fd)
 	lifted.rlim_cur = lim.rlim_max;
 	fu_lock(&limit_lock);
 	if (fu_sys(SYS_prlimit64, 0, RLIMIT_NOFILE, &lifted, 0) == 0) {
-		ret = fu_sys(SYS_fcntl, fd, F_DUPFD_CLOEXEC, lim.rlim_cur);
+		ret = fn(arg, lim.rlim_cur);
 		fu_sys(SYS_prlimit64, 0, RLIMIT_NOFILE, &lim, 0);
 	}
 	fu_unlock(&limit_lock);
 	return ret;
+}
+
+static long dup_above(void *fd, u64 old_limit)
+{
+	return fu_sys(SYS_fcntl, *(int *)fd, F_DUPFD_CLOEXEC, old_limit);
 }
 
 int fu_fd_dup_high(int fd)
@@ -99,7 +104,7 @@ int fu_fd_dup_high(int fd)
 	long ret = fu_sys(SYS_fcntl, fd, F_DUPFD_CLOEXEC, high_base());
 
 	if (ret == -EMFILE || ret == -EINVAL)
-		ret = dup_above_limit(fd);
+		ret = fu_fds_lifted(dup_above, &fd);
 	if (ret == -EMFILE || ret == -EINVAL)
 		ret = fu_sys(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 3);
 	if (ret >= 0)

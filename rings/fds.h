@@ -18,6 +18,11 @@ void fu_fds_init(void);
 
 /* A marked, close-on-exec duplicate of `fd` with a high number, or -errno (-EBADF, -EMFILE). */
 int fu_fd_dup_high(int fd);
+/*
+ * Calls fn(arg, soft limit) while the soft limit of descriptors is raised to the hard one: for
+ * what needs a number for a moment when the program's are used up. fn's result, or -EMFILE.
+ */
+long fu_fds_lifted(long (*fn)(void *arg, u64 old_limit), void *arg);
 /* Moves `fd` out of the way of the program's numbers and marks it; returns the new number. */
 int fu_fd_high(int fd);
 /* Closes one of the engine's descriptors. */
