@@ -622,18 +622,14 @@ long fu_reg_pbuf_status(struct fu_ctx *ctx, void *arg, u32 nr)
 long fu_pbuf_map(struct fu_ctx *ctx, void *addr, size_t len, int prot, int flags, u64 off)
 {
 	struct fu_pbuf_group *g;
-	long ret = -EINVAL;
+	long ret = -ENOMEM, err;
 	u64 bgid = (off & ~IORING_OFF_MMAP_MASK) >> IORING_OFF_PBUF_SHIFT;
 
 	len = fu_align_up(len, FU_PAGE);
-	if (!len)
-		return -EINVAL;
 	fu_submit_lock(ctx);
-	g = ring_find(ctx, bgid > USHRT_MAX ? UINT_MAX : (u32)bgid, &ret);
+	g = ring_find(ctx, bgid > USHRT_MAX ? UINT_MAX : (u32)bgid, &err);
 	if (g && g->own)
 		ret = fu_map_alias(g->own, ring_bytes(g), len, addr, prot, flags);
-	else
-		ret = -EINVAL;
 	fu_submit_unlock(ctx);
 	return ret;
 }

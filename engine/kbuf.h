@@ -86,7 +86,7 @@ long fu_unreg_pbuf_ring(struct fu_ctx *ctx, void *arg, u32 nr);
 long fu_reg_pbuf_status(struct fu_ctx *ctx, void *arg, u32 nr);
 
 /*
- * mmap of the buffer ring that the offset names: the address or -errno, -EINVAL if there
+ * mmap of the buffer ring that the offset names: the address or -errno, -ENOMEM if there
  * is none. Takes submit_lock.
  */
 long fu_pbuf_map(struct fu_ctx *ctx, void *addr, size_t len, int prot, int flags, u64 off);

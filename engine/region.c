@@ -84,12 +84,12 @@ long fu_reg_mem_region(struct fu_ctx *ctx, void *arg, u32 nr)
 	return 0;
 }
 
-long fu_region_map(struct fu_ctx *ctx, void *addr, size_t len, int prot, int flags)
+long fu_region_map(struct fu_ctx *ctx, size_t len, int prot, int flags)
 {
-	len = fu_align_up(len, FU_PAGE);
-	if (!ctx->region || ctx->region_user || !len)
-		return -EINVAL;
-	return fu_map_alias(ctx->region, ctx->region_bytes, len, addr, prot, flags);
+	if (!ctx->region || ctx->region_user)
+		return -ENOMEM;
+	return fu_map_alias(ctx->region, ctx->region_bytes, fu_align_up(len, FU_PAGE), NULL, prot,
+	                    flags);
 }
 
 void fu_region_free(struct fu_ctx *ctx)

@@ -5,6 +5,7 @@
 #include "engine/engine.h"
 
 #include <errno.h>
+#include <sys/mman.h>
 
 #include "engine/entry.h"
 #include "engine/kbuf.h"
@@ -128,6 +129,28 @@ long fu_io_uring_setup(u32 entries, void *params)
 	return publish(ctx, fd, &p);
 }
 
+static long map_ring(struct fu_ctx *ctx, size_t len, int prot, int flags, u64 off)
+{
+	int access = prot & ~PROT_EXEC;
+	long ret;
+
+	switch (off & IORING_OFF_MMAP_MASK) {
+	case IORING_OFF_REGION:
+		ret = fu_region_map(ctx, len, access, flags);
+		break;
+	case IORING_OFF_PBUF_RING:
+		ret = fu_pbuf_map(ctx, NULL, len, access, flags, off);
+		break;
+	default:
+		ret = fu_ring_map(&ctx->ring, len, access, flags, off);
+	}
+	/* What is there is still not for executing. */
+	if (fu_is_err(ret) || !(prot & PROT_EXEC))
+		return ret;
+	fu_sys(SYS_munmap, ret, len);
+	return -EPERM;
+}
+
 bool fu_ring_mmap(void *addr, size_t len, int prot, int flags, int fd, u64 off, long *ret)
 {
 	struct fu_ctx *ctx;
@@ -139,12 +162,8 @@ bool fu_ring_mmap(void *addr, size_t len, int prot, int flags, int fd, u64 off, 
 	ctx = fu_ctx_get((u32)fd, &err);
 	if (!ctx)
 		return false;
-	if ((off & IORING_OFF_MMAP_MASK) == IORING_OFF_REGION)
-		*ret = fu_region_map(ctx, addr, len, prot, flags);
-	else if ((off & IORING_OFF_MMAP_MASK) == IORING_OFF_PBUF_RING)
-		*ret = fu_pbuf_map(ctx, addr, len, prot, flags, off);
-	else
-		*ret = fu_ring_map(&ctx->ring, addr, len, prot, flags, off);
+	/* The place is the kernel's to choose. */
+	*ret = addr || !len || off & (FU_PAGE - 1) ? -EINVAL : map_ring(ctx, len, prot, flags, off);
 	fu_ctx_put(ctx);
 	return true;
 }

@@ -398,24 +398,22 @@ long fu_map_alias(void *src, size_t bytes, size_t len, void *addr, int prot, int
 	return ret;
 }
 
-long fu_ring_map(struct fu_ring *ring, void *addr, size_t len, int prot, int flags, u64 off)
+long fu_ring_map(struct fu_ring *ring, size_t len, int prot, int flags, u64 off)
 {
 	long ret;
 
-	if (ring->user_memory || off & (FU_PAGE - 1))
-		return -EINVAL;
+	if (ring->user_memory)
+		return -ENOMEM;
 	len = fu_align_up(len, FU_PAGE);
-	if (!len)
-		return -EINVAL;
 	/* A resize that is going on has to be over. */
 	fu_lock(&ring->ctrl->cq_lock);
 	switch (off & IORING_OFF_MMAP_MASK) {
 	case IORING_OFF_SQ_RING:
 	case IORING_OFF_CQ_RING:
-		ret = fu_map_alias(ring->rings, ring->rings_bytes, len, addr, prot, flags);
+		ret = fu_map_alias(ring->rings, ring->rings_bytes, len, NULL, prot, flags);
 		break;
 	case IORING_OFF_SQES:
-		ret = fu_map_alias(ring->sqes, ring->sqes_bytes, len, addr, prot, flags);
+		ret = fu_map_alias(ring->sqes, ring->sqes_bytes, len, NULL, prot, flags);
 		break;
 	default:
 		ret = -ENOMEM;

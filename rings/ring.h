@@ -111,10 +111,10 @@ void fu_ring_adopt(struct fu_ring *ring, const struct fu_ring *parent);
 void fu_ring_destroy(struct fu_ring *ring);
 
 /*
- * Serves mmap(addr, len, prot, flags, ringfd, off) for the offsets of the ring's
- * own regions. Returns the address or -errno, -ENOMEM for an offset that names nothing.
+ * Serves mmap(NULL, len, prot, flags, ringfd, off) for the offsets of the ring's own
+ * regions. Returns the address or -errno, -ENOMEM for an offset that names nothing.
  */
-long fu_ring_map(struct fu_ring *ring, void *addr, size_t len, int prot, int flags, u64 off);
+long fu_ring_map(struct fu_ring *ring, size_t len, int prot, int flags, u64 off);
 
 /*
  * Maps a second view, `len` long, of the `bytes` at `src`, a shared mapping, as mmap(addr,
