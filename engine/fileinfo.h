@@ -13,6 +13,7 @@
 #define FU_FILE_DIRECT      4U /* O_DIRECT: even a non-blocking attempt waits for the device */
 #define FU_FILE_NO_NOWAIT_R 8U /* RWF_NOWAIT has been refused for reads */
 #define FU_FILE_NO_NOWAIT_W 16U
+#define FU_FILE_ZEROCOPY    32U /* a socket of a protocol that has MSG_ZEROCOPY */
 
 /* The flags of the request's file (req->fd, assigned). */
 u8 fu_file_info(struct fu_req *req);

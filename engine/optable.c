@@ -13,6 +13,7 @@
 #include "engine/msg_ring.h"
 #include "engine/net_recv.h"
 #include "engine/net.h"
+#include "engine/net_send.h"
 #include "engine/nop.h"
 #include "engine/openclose.h"
 #include "engine/poll.h"
@@ -407,4 +408,50 @@ const struct fu_op fu_ops[IORING_OP_LAST] = {
 	                       .since = 611,
 	                       .prep = fu_listen_prep,
 	                       .issue = fu_listen_issue },
+	[IORING_OP_SENDMSG] = { .name = "SENDMSG",
+	                        .needs_file = 1,
+	                        .unbounded = 1,
+	                        .pollout = 1,
+	                        .ioprio = 1,
+
+	                        .since = 503,
+	                        .prep = fu_sendmsg_prep,
+	                        .stable = fu_send_stable,
+	                        .issue = fu_send_issue,
+	                        .fail = fu_send_fail },
+	[IORING_OP_SEND] = { .name = "SEND",
+	                     .needs_file = 1,
+	                     .unbounded = 1,
+	                     .pollout = 1,
+	                     .ioprio = 1,
+	                     .buffer_select = 1,
+	                     .since = 506,
+	                     .prep = fu_send_prep,
+	                     .stable = fu_send_stable,
+	                     .issue = fu_send_issue,
+	                     .fail = fu_send_fail },
+	[IORING_OP_SEND_ZC] = { .name = "SEND_ZC",
+	                        .needs_file = 1,
+	                        .unbounded = 1,
+	                        .pollout = 1,
+	                        .ioprio = 1,
+
+	                        .since = 600,
+	                        .prep = fu_send_zc_prep,
+	                        .stable = fu_send_stable,
+	                        .issue = fu_send_issue,
+	                        .fail = fu_send_fail,
+	                        .cleanup = fu_send_zc_cleanup },
+	[IORING_OP_SENDMSG_ZC] = { .name = "SENDMSG_ZC",
+	                           .needs_file = 1,
+	                           .unbounded = 1,
+	                           .pollout = 1,
+	                           .ioprio = 1,
+
+	                           .since = 601,
+	                           .prep = fu_sendmsg_zc_prep,
+	                           .stable = fu_send_stable,
+	                           .issue = fu_send_issue,
+	                           .fail = fu_send_fail,
+	                           .cleanup = fu_send_zc_cleanup },
 };
