@@ -357,6 +357,8 @@ static inline bool fu_deferred_pending(struct fu_ctx *ctx)
  * was not posted (the request then has to end). Works with and without submit_lock.
  */
 bool fu_post_more(struct fu_req *req, s32 res, u32 cflags);
+/* The same with the second half of a 32-byte CQE; cflags has IORING_CQE_F_32 on a mixed ring. */
+bool fu_post_more_big(struct fu_req *req, s32 res, u32 cflags, const u64 *big);
 /* Posts a CQE that belongs to no request here (messages, tags). Always posted, backlog if need be.
  */
 void fu_post_aux(struct fu_ctx *ctx, u64 user_data, s32 res, u32 cflags);

@@ -31,4 +31,8 @@ int fu_bind_issue(struct fu_req *req, u32 issue_flags);
 int fu_listen_prep(struct fu_req *req, const struct fu_sqe *sqe);
 int fu_listen_issue(struct fu_req *req, u32 issue_flags);
 
+/* net_cmd.c: zero-copy receive, for which no machine here has the hardware. */
+int fu_recv_zc_prep(struct fu_req *req, const struct fu_sqe *sqe);
+int fu_recv_zc_issue(struct fu_req *req, u32 issue_flags);
+
 #endif

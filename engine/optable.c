@@ -454,4 +454,12 @@ const struct fu_op fu_ops[IORING_OP_LAST] = {
 	                           .issue = fu_send_issue,
 	                           .fail = fu_send_fail,
 	                           .cleanup = fu_send_zc_cleanup },
+	[IORING_OP_RECV_ZC] = { .name = "RECV_ZC",
+	                        .needs_file = 1,
+	                        .unbounded = 1,
+	                        .pollin = 1,
+	                        .ioprio = 1,
+	                        .since = 615,
+	                        .prep = fu_recv_zc_prep,
+	                        .issue = fu_recv_zc_issue },
 };

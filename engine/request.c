@@ -420,7 +420,7 @@ void fu_req_fail_async(struct fu_req *req, s32 res)
 	fu_req_done_async(req);
 }
 
-bool fu_post_more(struct fu_req *req, s32 res, u32 cflags)
+bool fu_post_more_big(struct fu_req *req, s32 res, u32 cflags, const u64 *big)
 {
 	struct fu_ctx *ctx = req->ctx;
 	struct fu_ctrl *ctrl = ctx->ring.ctrl;
@@ -430,7 +430,7 @@ bool fu_post_more(struct fu_req *req, s32 res, u32 cflags)
 	if (ctx->done.head && fu_lock_is_mine(&ctrl->submit_lock))
 		post_batch(ctx);
 	fu_lock(&ctrl->cq_lock);
-	posted = fu_cq_post_noflow(&ctx->ring, req->user_data, res, cflags);
+	posted = fu_cq_post_noflow(&ctx->ring, req->user_data, res, cflags, big);
 	fu_cq_commit(&ctx->ring);
 	fu_unlock(&ctrl->cq_lock);
 	if (!posted)
@@ -438,6 +438,11 @@ bool fu_post_more(struct fu_req *req, s32 res, u32 cflags)
 	FU_COUNT(cqes, 1);
 	fu_cq_notify(ctx);
 	return true;
+}
+
+bool fu_post_more(struct fu_req *req, s32 res, u32 cflags)
+{
+	return fu_post_more_big(req, res, cflags, NULL);
 }
 
 /* ---- task work ---- */

@@ -82,11 +82,11 @@ bool fu_cq_post(struct fu_ring *ring, u64 user_data, s32 res, u32 flags, const u
 	return false;
 }
 
-bool fu_cq_post_noflow(struct fu_ring *ring, u64 user_data, s32 res, u32 flags)
+bool fu_cq_post_noflow(struct fu_ring *ring, u64 user_data, s32 res, u32 flags, const u64 *big)
 {
 	struct fu_cqe cqe = { user_data, res, flags };
 
-	return !fu_cq_overflown(ring) && fill(ring, &cqe, NULL);
+	return !fu_cq_overflown(ring) && fill(ring, &cqe, big);
 }
 
 void fu_cq_flush_overflow(struct fu_ring *ring)

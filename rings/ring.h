@@ -193,7 +193,7 @@ static inline bool fu_cq_overflown(const struct fu_ring *ring)
 bool fu_cq_post(struct fu_ring *ring, u64 user_data, s32 res, u32 flags, const u64 *big);
 
 /* As fu_cq_post, but returns false and posts nothing when there is no room. */
-bool fu_cq_post_noflow(struct fu_ring *ring, u64 user_data, s32 res, u32 flags);
+bool fu_cq_post_noflow(struct fu_ring *ring, u64 user_data, s32 res, u32 flags, const u64 *big);
 
 /* Moves backlog into the CQ ring as far as it fits; clears IORING_SQ_CQ_OVERFLOW when empty. */
 void fu_cq_flush_overflow(struct fu_ring *ring);
