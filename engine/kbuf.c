@@ -21,6 +21,10 @@
 #include "rings/sys.h"
 #include "rings/user.h"
 
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+
 #define WINDOW       64U
 #define MAX_IDS      (1U << 16)
 #define USER_END     ((1ULL << 47) - FU_PAGE)
@@ -428,7 +432,7 @@ static int buffers_add(struct fu_pbuf_group *g, const struct provide *p)
 
 		/* With more, ids would no longer tell them apart. */
 		if (g->nbufs == USHRT_MAX)
-			return -EOVERFLOW;
+			return i ? 0 : -EOVERFLOW;
 		buf = fu_alloc(sizeof(*buf));
 		if (!buf)
 			return i ? 0 : -ENOMEM;
@@ -503,6 +507,7 @@ static bool all_zero(const u64 *words, u32 nr)
 static int check_user_ring(u64 addr, u32 entries)
 {
 	u64 bytes = fu_align_up(entries * sizeof(struct fu_buf), FU_PAGE), end;
+	long ret;
 
 	if (!addr)
 		return -EFAULT;
@@ -510,13 +515,16 @@ static int check_user_ring(u64 addr, u32 entries)
 		return -EINVAL;
 	if (__builtin_add_overflow(addr, bytes, &end))
 		return -EOVERFLOW;
-	for (u64 page = addr; page < end; page += FU_PAGE) {
+	ret = fu_sys(SYS_madvise, addr, bytes, MADV_POPULATE_WRITE);
+	/* A kernel before 5.14 knows no such advice for any memory. */
+	if (ret == -EINVAL && fu_sys(SYS_madvise, addr, 0, MADV_POPULATE_WRITE) == -EINVAL)
+		ret = 0;
+	for (u64 page = addr; page < end && !ret; page += FU_PAGE) {
 		u64 word;
 
-		if (fu_copy_from_user(&word, fu_ptr(page), sizeof(word)))
-			return -EFAULT;
+		ret = fu_copy_from_user(&word, fu_ptr(page), sizeof(word));
 	}
-	return 0;
+	return ret ? -EFAULT : 0;
 }
 
 static int ring_memory(struct fu_pbuf_group *g, const struct fu_buf_reg *reg)
@@ -589,7 +597,7 @@ long fu_unreg_pbuf_ring(struct fu_ctx *ctx, void *arg, u32 nr)
 		return -EINVAL;
 	if (fu_copy_from_user(&reg, arg, sizeof(reg)))
 		return -EFAULT;
-	if (!all_zero(reg.resv, 3) || reg.flags)
+	if (reg.flags)
 		return -EINVAL;
 	g = ring_find(ctx, reg.bgid, &err);
 	if (!g)

@@ -22,6 +22,7 @@
 #include <sys/uio.h>
 
 #include "engine/kbuf.h"
+#include "engine/registry.h"
 #include "engine/thread.h"
 #include "rings/mem.h"
 #include "rings/sys.h"
@@ -155,9 +156,8 @@ static int prep_select_msg(struct fu_req *req, struct recv *rv)
 	if (ret)
 		return ret;
 	if (rv->flags & IORING_RECV_MULTISHOT) {
-		if ((s32)rv->namelen < 0)
-			return -EINVAL;
-		if (rv->controllen > INT32_MAX - sizeof(struct fu_recvmsg_out) - rv->namelen)
+		if ((s32)rv->namelen < 0 ||
+		    rv->controllen > INT32_MAX - sizeof(struct fu_recvmsg_out) - rv->namelen)
 			return -EOVERFLOW;
 	}
 	c = copy_alloc(req, 1);
@@ -256,15 +256,21 @@ static int write_back(struct recv *rv, const struct msghdr *msg)
 	                       offsetof(struct msghdr, msg_flags) + sizeof(msg->msg_flags) - from);
 }
 
-/* Whether a short result of a MSG_WAITALL request is a part, and the rest is to come. */
-static bool goes_on(struct fu_req *req, u32 flags)
+/* SOCK_STREAM..., or -errno */
+static s32 socket_type(struct fu_req *req)
 {
 	s32 type = 0;
 	u32 len = sizeof(type);
+	long ret = fu_sys(SYS_getsockopt, req->fd, SOL_SOCKET, SO_TYPE, &type, &len);
 
-	if (!(flags & MSG_WAITALL) ||
-	    fu_sys(SYS_getsockopt, req->fd, SOL_SOCKET, SO_TYPE, &type, &len) < 0)
-		return false;
+	return ret < 0 ? (s32)ret : type;
+}
+
+/* Whether a short result of a MSG_WAITALL request is a part, and the rest is to come. */
+static bool goes_on(struct fu_req *req)
+{
+	s32 type = socket_type(req);
+
 	return type == SOCK_STREAM || type == SOCK_SEQPACKET;
 }
 
@@ -411,7 +417,7 @@ static int recv_waitall(struct fu_req *req, struct recv *rv, u32 flags)
 	/* With control data, what came is a message of its own. */
 	if (c && c->msg.msg_controllen)
 		asked = 0;
-	if (ret > 0 && (u64)ret < asked && goes_on(req, flags)) {
+	if (ret > 0 && (u64)ret < asked && goes_on(req)) {
 		rv->done += (s32)ret;
 		if (c)
 			copy_advance(c, (u64)ret);
@@ -498,7 +504,7 @@ static long recv_one(struct fu_req *req, struct recv *rv, struct iovec *one, u32
 	if (ret >= (long)one->iov_len || (rv->msg && c->msg.msg_controllen))
 		return ret;
 	*failed = true;
-	if (ret <= 0 || !goes_on(req, flags))
+	if (ret <= 0 || !goes_on(req))
 		return ret;
 	/* From now on the buffer stays in hand. */
 	rv->buf = (u64)(uintptr_t)one->iov_base + (u64)ret;
@@ -528,8 +534,6 @@ static long recv_selected(struct fu_req *req, struct recv *rv, u32 flags, u64 *a
 		return ret;
 	}
 	if (fu_kbuf_wanted(req)) {
-		if ((rv->state & LIMITED) && (!len || len > rv->mshot_left))
-			len = rv->mshot_left;
 		ret = fu_kbuf_select(req, &addr, &len, false);
 		if (ret)
 			return ret;
@@ -597,13 +601,18 @@ static int round_ends(struct fu_req *req, struct recv *rv, s32 total, bool finis
 /* Attempts until there is nothing more to be had at once. submit_lock held. */
 static int recv_rounds(struct fu_req *req, struct recv *rv, u32 flags)
 {
+	bool full = true;
 	int end;
 
 	do {
-		bool failed = false, full;
+		bool failed = false;
 		u64 asked = 0;
 		long ret = recv_selected(req, rv, flags, &asked, &failed);
 
+		/* A stream that has just been emptied is not asked for more before there is some.
+		 */
+		if ((ret == -ENOBUFS || ret == -EFAULT) && !full && socket_type(req) == SOCK_STREAM)
+			ret = -EAGAIN;
 		if (ret == -EAGAIN && !(req->flags & FU_REQ_NOWAIT)) {
 			if (!(rv->state & PART))
 				fu_kbuf_recycle(req);
@@ -652,6 +661,9 @@ int fu_recv_issue(struct fu_req *req, u32 issue_flags)
 	struct recv *rv = fu_cmd(req, struct recv);
 	u32 flags = rv->msg_flags;
 
+	/* The program's end of a ring is a socket only here. */
+	if (fu_unlikely(fu_fd_names_ring(req->fd)))
+		return -ENOTSOCK;
 	if (issue_flags & FU_ISSUE_NONBLOCK) {
 		flags |= MSG_DONTWAIT;
 		if ((rv->flags & IORING_RECVSEND_POLL_FIRST) && !(issue_flags & FU_ISSUE_RETRY))

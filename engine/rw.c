@@ -143,8 +143,6 @@ static int prep_select_length(struct rw *rw)
 		return -EINVAL;
 	if (fu_copy_from_user(&rw->one, fu_ptr(rw->addr), sizeof(rw->one)))
 		return -EFAULT;
-	if ((s64)rw->one.iov_len < 0)
-		return -EINVAL;
 	rw->len = rw->one.iov_len > MAX_BYTES ? MAX_BYTES : (u32)rw->one.iov_len;
 	rw->iov = &rw->one;
 	return 0;
