@@ -179,7 +179,8 @@ static u32 peek(u64 uaddr, int *err)
  */
 static long wait_single(struct waiter *w)
 {
-	u32 op = FUTEX_WAIT_BITSET | (w->flags & PRIVATE);
+	/* Of an idle waiter only the other flags change while it is on its way here. */
+	u32 op = FUTEX_WAIT_BITSET | (fu_load_relaxed(&w->flags) & PRIVATE);
 	long ret = fu_sys_block(&w->cancel, SYS_futex, (long)&w->word, op, PARKED, 0, 0, w->mask);
 
 	while (ret == -EAGAIN && fu_load_acquire(&w->word) == QUEUED) {
@@ -284,15 +285,15 @@ static void *waiter_main(void *arg)
 		struct fu_req *req;
 
 		fu_lock(&futexes.lock);
-		if (w->word == LEAVE) {
+		if (fu_load_acquire(&w->word) == LEAVE) {
 			to_spare(w);
 			fu_unlock(&futexes.lock);
 			return NULL;
 		}
 		/* Taken under the lock: whoever dismissed it has sent its signal by now, and this
 		 * thread's next system call gets over with it. */
-		req = w->req;
-		w->req = NULL;
+		req = fu_load_acquire(&w->req);
+		fu_store_release(&w->req, NULL);
 		fu_unlock(&futexes.lock);
 		if (req)
 			complete(req, ret);
@@ -346,7 +347,7 @@ static struct waiter *waiter_get(struct fu_req *req, const struct futex *f, int 
 	fu_list_init(&w->list);
 	w->uaddr = f->uaddr;
 	w->val = f->val;
-	w->flags = f->flags;
+	fu_store_relaxed(&w->flags, f->flags);
 	fu_store_relaxed(&w->out, 0);
 	fu_store_release(&w->req, req);
 	if (w->tid)
@@ -377,9 +378,9 @@ static bool dismiss(struct waiter *w, const struct fu_req *req)
 	bool mine;
 
 	fu_lock(&futexes.lock);
-	mine = w->req == req;
+	mine = fu_load_acquire(&w->req) == req;
 	if (mine) {
-		w->req = NULL;
+		fu_store_release(&w->req, NULL);
 		fu_store_release(&w->cancel, 1);
 		/* One that has not begun yet looks at the flag first. */
 		if (w->tid)

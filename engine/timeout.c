@@ -118,7 +118,7 @@ static void uncount(struct fu_ctx *ctx, struct timeout *t)
 	if (fu_list_empty(&t->counted))
 		return;
 	fu_list_del(&t->counted);
-	ctx->nr_counted--;
+	fu_store_relaxed(&ctx->nr_counted, ctx->nr_counted - 1);
 }
 
 static u32 completions(const struct fu_ctx *ctx)
@@ -159,7 +159,7 @@ int fu_timeout_issue(struct fu_req *req, u32 issue_flags)
 		fu_lock(&ctx->lock);
 		t->target = completions(ctx) + t->count;
 		fu_list_add_tail(&ctx->counted, &t->counted);
-		ctx->nr_counted++;
+		fu_store_relaxed(&ctx->nr_counted, ctx->nr_counted + 1);
 		fu_unlock(&ctx->lock);
 		if (issue_flags & FU_ISSUE_WORKER)
 			fu_submit_unlock(ctx);
