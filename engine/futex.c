@@ -11,6 +11,9 @@
  * FUTEX_WAITV waits in futex_waitv(2) with a word of the engine's as its last member:
  * that one can be requeued as soon as all before it are queued.
  *
+ * A thread that the kernel wakes by mistake goes on waiting at the program's futex itself,
+ * behind the others, if the value is still the same, as a FUTEX_WAIT does.
+ *
  * The value is compared before and after queueing. If it has changed in between, the
  * waiter is taken back as by a cancellation: interrupted, and if a wake has reached it
  * first, that is passed on to the next in the queue.
@@ -265,7 +268,9 @@ static bool park_again(struct waiter *w)
 	stay = futexes.nr_idle < IDLE_MAX && fu_registry_live();
 	if (stay) {
 		futexes.nr_idle++;
-		fu_list_add_head(&futexes.idle[is_private(w->flags)], &w->list);
+		/* The one that has been parked longest is used first: a late wake-up for a lock
+		 * that it has had to wait for may still disturb the one parked last. */
+		fu_list_add_tail(&futexes.idle[is_private(w->flags)], &w->list);
 	} else {
 		to_spare(w);
 	}

@@ -85,6 +85,9 @@ static void run_pending(struct fu_ctx *ctx)
 		fu_cq_flush_overflow(&ctx->ring);
 		fu_cq_commit(&ctx->ring);
 		fu_unlock(&ctx->ring.ctrl->cq_lock);
+		/* Only now do they count as completed. */
+		if (fu_load_relaxed(&ctx->nr_counted))
+			fu_timeouts_counted(ctx);
 	}
 }
 
