@@ -54,6 +54,7 @@ int fu_req_take(struct fu_req *req)
 
 struct sweep {
 	struct fu_req *taken; /* through `next` */
+	struct fu_req *last;
 	u32 count;
 	u32 groups; /* bits: op->cancel_group of those counted */
 	bool already;
@@ -73,6 +74,7 @@ static void count(struct sweep *s, const struct fu_req *req)
 
 static void try_take(struct fu_req *req, struct sweep *s)
 {
+	struct fu_req **at = &s->taken;
 	u8 where = req->where;
 	int got;
 
@@ -86,8 +88,13 @@ static void try_take(struct fu_req *req, struct sweep *s)
 	}
 	if (got == FU_TAKE_OK) {
 		fu_untrack(req);
-		req->next = s->taken;
-		s->taken = req;
+		/* They end newest first, and armed ones were found in that order. */
+		if (where == FU_AT_POLLER && s->last)
+			at = &s->last->next;
+		req->next = *at;
+		*at = req;
+		if (!req->next)
+			s->last = req;
 		count(s, req);
 	} else if (got == FU_TAKE_BUSY) {
 		if (where == FU_AT_WORKER && !req->op->cancel_group)

@@ -264,10 +264,8 @@ static int ring_peek(struct fu_req *req, struct fu_pbuf_group *g, struct fu_kbuf
 			len = (u32)left;
 			if (!g->inc) {
 				b->truncated = true;
-				if (b->nr_max > 1 && b->nr)
+				if (b->nr)
 					break;
-				buf.len = len;
-				ring_update(g, index, &buf);
 			}
 		}
 		b->iov[b->nr++] = (struct iovec){ fu_ptr(buf.addr), len };

@@ -135,13 +135,21 @@ void fu_track(struct fu_req *req, enum fu_where where)
 		req->flags |= FU_REQ_HOLDS_CTX;
 		fu_ctx_hold(ctx);
 	}
-	if (!fu_list_empty(&req->hash))
-		return;
+	if (!fu_list_empty(&req->hash)) {
+		if (where != FU_AT_POLLER)
+			return;
+		fu_list_del(&req->hash);
+		ctx->hash_count--;
+	}
 	if (ctx->hash_count >= 2 * ctx->hash_size)
 		hash_resize(ctx, ctx->hash_size ? 4 * ctx->hash_size : 16);
 	if (!ctx->hash_size)
 		return;
-	fu_list_add_tail(bucket_of(ctx, req->user_data), &req->hash);
+	/* Of several armed requests that match, cancellation means the newest. */
+	if (where == FU_AT_POLLER)
+		fu_list_add_head(bucket_of(ctx, req->user_data), &req->hash);
+	else
+		fu_list_add_tail(bucket_of(ctx, req->user_data), &req->hash);
 	ctx->hash_count++;
 }
 
