@@ -271,8 +271,11 @@ static int ring_peek(struct fu_req *req, struct fu_pbuf_group *g, struct fu_kbuf
 		b->iov[b->nr++] = (struct iovec){ fu_ptr(buf.addr), len };
 		b->out_len += len;
 		left -= len;
+		/* A bundle that has all it wants does not count as the end of the group. */
+		if (!left)
+			break;
 		index++;
-		if (!left || b->nr == nr_max || !ring_entry(g, index, &buf))
+		if (b->nr == nr_max || !ring_entry(g, index, &buf))
 			break;
 	}
 	b->empty = (u16)(g->head + ring_ready(g, false)) == index;
