@@ -88,8 +88,11 @@ long fu_region_map(struct fu_ctx *ctx, size_t len, int prot, int flags)
 {
 	if (!ctx->region || ctx->region_user)
 		return -ENOMEM;
-	return fu_map_alias(ctx->region, ctx->region_bytes, fu_align_up(len, FU_PAGE), NULL, prot,
-	                    flags);
+	len = fu_align_up(len, FU_PAGE);
+	/* All of it, or nothing. */
+	if (len < ctx->region_bytes)
+		return -EFAULT;
+	return fu_map_alias(ctx->region, ctx->region_bytes, len, NULL, prot, flags);
 }
 
 void fu_region_free(struct fu_ctx *ctx)

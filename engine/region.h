@@ -12,7 +12,7 @@
 int fu_region_check(const struct fu_region_desc *rd);
 /* IORING_REGISTER_MEM_REGION; submit_lock held. */
 long fu_reg_mem_region(struct fu_ctx *ctx, void *arg, u32 nr);
-/* mmap of the ring's descriptor at IORING_OFF_REGION. The address or -ENOMEM. */
+/* mmap of the ring's descriptor at IORING_OFF_REGION. The address, -ENOMEM or -EFAULT. */
 long fu_region_map(struct fu_ctx *ctx, size_t len, int prot, int flags);
 void fu_region_free(struct fu_ctx *ctx);
 

@@ -144,10 +144,11 @@ static long map_ring(struct fu_ctx *ctx, size_t len, int prot, int flags, u64 of
 	default:
 		ret = fu_ring_map(&ctx->ring, len, access, flags, off);
 	}
-	/* What is there is still not for executing. */
-	if (fu_is_err(ret) || !(prot & PROT_EXEC))
+	if (!(prot & PROT_EXEC) || ret == -ENOMEM)
 		return ret;
-	fu_sys(SYS_munmap, ret, len);
+	/* What is there is still not for executing. */
+	if (!fu_is_err(ret))
+		fu_sys(SYS_munmap, ret, len);
 	return -EPERM;
 }
 

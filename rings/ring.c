@@ -413,7 +413,10 @@ long fu_ring_map(struct fu_ring *ring, size_t len, int prot, int flags, u64 off)
 		ret = fu_map_alias(ring->rings, ring->rings_bytes, len, NULL, prot, flags);
 		break;
 	case IORING_OFF_SQES:
-		ret = fu_map_alias(ring->sqes, ring->sqes_bytes, len, NULL, prot, flags);
+		/* These are mapped as a whole; of the rings a part will do. */
+		ret = len < ring->sqes_bytes ? -EFAULT
+		                             : fu_map_alias(ring->sqes, ring->sqes_bytes, len, NULL,
+		                                            prot, flags);
 		break;
 	default:
 		ret = -ENOMEM;
