@@ -323,7 +323,7 @@ void fu_kbuf_commit(struct fu_req *req, s64 len, u32 nr)
 		return;
 	if (!g->inc)
 		g->head = (u16)(g->head + nr);
-	else if (!ring_consume(g, (u64)len))
+	else if (!len || !ring_consume(g, (u64)len))
 		req->flags |= FU_REQ_BUF_MORE;
 }
 

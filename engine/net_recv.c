@@ -15,6 +15,7 @@
 #include "engine/net_recv.h"
 
 #include <errno.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
@@ -43,7 +44,7 @@
 #define PART      64U /* MSG_WAITALL has part of its buffer */
 
 /* CQE flags that say how things stand, not what was in a bundle's first part. */
-#define ROUND_FLAGS (IORING_CQE_F_SOCK_NONEMPTY | IORING_CQE_F_MORE)
+#define ROUND_FLAGS (IORING_CQE_F_SOCK_NONEMPTY | IORING_CQE_F_MORE | IORING_CQE_F_BUF_MORE)
 
 #define AGAIN 2 /* of a round: go on at once */
 
@@ -371,6 +372,16 @@ static s32 ask_inq(struct fu_req *req)
 	return left;
 }
 
+/* TCP counts the end of the stream as something that is left. */
+static bool ends_tcp(struct fu_req *req)
+{
+	s32 protocol = 0;
+	u32 len = sizeof(protocol);
+
+	return fu_sys(SYS_getsockopt, req->fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &len) == 0 &&
+	       protocol == IPPROTO_TCP;
+}
+
 /* ---- requests with their own buffers ---- */
 
 /* Ends a request with `ret`, which may be an error; parts that came before count. */
@@ -430,7 +441,7 @@ static int recv_waitall(struct fu_req *req, struct recv *rv, u32 flags)
 
 static int recv_own(struct fu_req *req, struct recv *rv, u32 flags)
 {
-	bool may_have_more = true;
+	bool may_have_more = true, rest;
 	u32 out_flags;
 	long ret;
 
@@ -447,9 +458,8 @@ static int recv_own(struct fu_req *req, struct recv *rv, u32 flags)
 	}
 	if (ret < 0)
 		return (int)ret;
-	fu_req_result(req, (s32)ret,
-	              ret > 0 && may_have_more && ask_inq(req) > 0 ? IORING_CQE_F_SOCK_NONEMPTY
-	                                                           : 0);
+	rest = ret ? may_have_more && ask_inq(req) > 0 : ends_tcp(req);
+	fu_req_result(req, (s32)ret, rest ? IORING_CQE_F_SOCK_NONEMPTY : 0);
 	return FU_DONE;
 }
 
@@ -620,6 +630,8 @@ static int recv_rounds(struct fu_req *req, struct recv *rv, u32 flags)
 		}
 		full = ret > 0 && (u64)ret >= asked;
 		rv->inq = full ? ask_inq(req) : -1;
+		if (!ret && ends_tcp(req))
+			rv->inq = 1;
 		if (ret <= 0 && !rv->done) {
 			fu_kbuf_recycle(req);
 			if (ret < 0)

@@ -1,0 +1,351 @@
+/*
+ * Provided buffers: legacy groups and buffer rings, incremental rings, bundles, and
+ * what multishot requests do with them.
+ */
+#include "tests/ring_util.h"
+
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* Newer than the header that the tests are built with. */
+struct buf_reg {
+	uint64_t ring_addr;
+	uint32_t ring_entries;
+	uint16_t bgid;
+	uint16_t flags;
+	uint64_t resv[3];
+};
+
+struct buf_status {
+	uint32_t buf_group;
+	uint32_t head;
+	uint32_t resv[8];
+};
+
+#define RING_MMAP       1U
+#define RING_INC        2U
+#define REGISTER_STATUS 26U
+#define READ_MULTISHOT  49
+#define RECV_BUNDLE     (1U << 4)
+#define F_BUF_MORE      (1U << 4)
+#define OFF_PBUF_RING   0x80000000ULL
+#define OFF_PBUF_SHIFT  16
+
+#define GROUP   3
+#define ENTRIES 8U
+#define BYTES   32U
+
+static struct tr_ring ring;
+static struct io_uring_buf_ring *bufs;
+static char memory[ENTRIES * BYTES];
+static int sock[2];
+
+static int setup(void **state)
+{
+	(void)state;
+	if (socketpair(AF_UNIX, SOCK_STREAM, 0, sock))
+		return -1;
+	bufs = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	return bufs == MAP_FAILED ? -1 : tr_init(&ring, 64, 0);
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	tr_exit(&ring);
+	munmap(bufs, 4096);
+	close(sock[0]);
+	close(sock[1]);
+	return 0;
+}
+
+static int register_ring(unsigned flags)
+{
+	struct buf_reg reg = { .ring_addr = (uintptr_t)bufs,
+		               .ring_entries = ENTRIES,
+		               .bgid = GROUP,
+		               .flags = (uint16_t)flags };
+
+	if (flags & RING_MMAP)
+		reg.ring_addr = 0;
+	return tr_sys_register(ring.fd, IORING_REGISTER_PBUF_RING, &reg, 1);
+}
+
+/* Puts `n` buffers into the ring, ids 10 and up. */
+static void fill(struct io_uring_buf_ring *br, unsigned n)
+{
+	uint16_t tail = br->tail;
+
+	for (unsigned i = 0; i < n; i++) {
+		struct io_uring_buf *buf = &br->bufs[(tail + i) & (ENTRIES - 1)];
+
+		buf->addr = (uintptr_t)&memory[i * BYTES];
+		buf->len = BYTES;
+		buf->bid = (uint16_t)(10 + i);
+	}
+	__atomic_store_n(&br->tail, (uint16_t)(tail + n), __ATOMIC_RELEASE);
+}
+
+static unsigned head(void)
+{
+	struct buf_status status = { .buf_group = GROUP };
+
+	assert_int_equal(tr_sys_register(ring.fd, REGISTER_STATUS, &status, 1), 0);
+	return status.head;
+}
+
+static struct io_uring_sqe *prep(int op, int fd, unsigned len, unsigned ioprio)
+{
+	struct io_uring_sqe *sqe = tr_prep(&ring, op, fd, NULL, len, 0, 1);
+
+	sqe->flags |= IOSQE_BUFFER_SELECT;
+	sqe->buf_group = GROUP;
+	sqe->ioprio = (uint16_t)ioprio;
+	return sqe;
+}
+
+static void expect(int res, unsigned flags)
+{
+	struct io_uring_cqe cqe;
+
+	assert_int_equal(tr_wait_ms(&ring, &cqe, 2000), 0);
+	assert_int_equal(cqe.res, res);
+	assert_int_equal(cqe.flags, flags);
+}
+
+static void send_bytes(size_t n)
+{
+	char data[256];
+
+	memset(data, 'x', sizeof(data));
+	assert_int_equal(send(sock[1], data, n, 0), n);
+}
+
+#define BUF(id) (IORING_CQE_F_BUFFER | (unsigned)(id) << IORING_CQE_BUFFER_SHIFT)
+#define MORE    IORING_CQE_F_MORE
+#define REST    IORING_CQE_F_SOCK_NONEMPTY
+
+static void test_legacy(void **state)
+{
+	struct io_uring_sqe *sqe;
+
+	(void)state;
+	sqe = tr_prep(&ring, IORING_OP_PROVIDE_BUFFERS, 2, memory, BYTES, 7, 1);
+	sqe->buf_group = GROUP;
+	assert_int_equal(tr_run(&ring, 1), 0);
+	/* What waits gives its buffer back: the later one gets it first. */
+	prep(IORING_OP_RECV, sock[0], 0, 0);
+	assert_int_equal(tr_submit(&ring), 1);
+	send_bytes(5);
+	expect(5, BUF(7));
+	send_bytes(5);
+	prep(IORING_OP_RECV, sock[0], 2, 0);
+	assert_int_equal(tr_submit(&ring), 1);
+	expect(2, BUF(8) | REST);
+	prep(IORING_OP_RECV, sock[0], 2, 0);
+	assert_int_equal(tr_submit(&ring), 1);
+	expect(-ENOBUFS, 0);
+	sqe = tr_prep(&ring, IORING_OP_REMOVE_BUFFERS, 1, NULL, 0, 0, 1);
+	sqe->buf_group = GROUP;
+	assert_int_equal(tr_run(&ring, 1), 0);
+	/* An empty group makes way for a ring, which does not for another. */
+	assert_int_equal(register_ring(0), 0);
+	assert_int_equal(register_ring(0), -EEXIST);
+	sqe = tr_prep(&ring, IORING_OP_PROVIDE_BUFFERS, 2, memory, BYTES, 7, 1);
+	sqe->buf_group = GROUP;
+	assert_int_equal(tr_run(&ring, 1), -EINVAL);
+}
+
+static void test_file_keeps(void **state)
+{
+	int fd = tr_temp_file(100);
+
+	(void)state;
+	assert_int_equal(register_ring(0), 0);
+	fill(bufs, 3);
+	prep(IORING_OP_READ, fd, 0, 0);
+	assert_int_equal(tr_submit(&ring), 1);
+	expect(BYTES, BUF(10));
+	prep(IORING_OP_READ, fd, 0, 0)->off = 90;
+	assert_int_equal(tr_submit(&ring), 1);
+	expect(10, BUF(11));
+	/* The end of a file costs a buffer, the end of a stream does not. */
+	prep(IORING_OP_READ, fd, 0, 0)->off = 1000;
+	assert_int_equal(tr_submit(&ring), 1);
+	expect(0, BUF(12));
+	assert_int_equal(head(), 3);
+	close(fd);
+	fill(bufs, 1);
+	shutdown(sock[1], SHUT_WR);
+	prep(IORING_OP_RECV, sock[0], 0, 0);
+	assert_int_equal(tr_submit(&ring), 1);
+	expect(0, 0);
+	assert_int_equal(head(), 3);
+}
+
+static void test_incremental(void **state)
+{
+	(void)state;
+	assert_int_equal(register_ring(RING_INC), 0);
+	fill(bufs, 2);
+	for (int i = 0; i < 3; i++) {
+		send_bytes(10);
+		prep(IORING_OP_RECV, sock[0], 0, 0);
+		assert_int_equal(tr_submit(&ring), 1);
+		expect(10, BUF(10) | F_BUF_MORE);
+		assert_int_equal(head(), 0);
+	}
+	assert_int_equal(bufs->bufs[0].len, 2);
+	assert_ptr_equal((void *)(uintptr_t)bufs->bufs[0].addr, memory + 30);
+	send_bytes(10);
+	prep(IORING_OP_RECV, sock[0], 0, 0);
+	assert_int_equal(tr_submit(&ring), 1);
+	expect(2, BUF(10) | REST);
+	assert_int_equal(head(), 1);
+}
+
+static void test_bundle(void **state)
+{
+	(void)state;
+	assert_int_equal(register_ring(0), 0);
+	fill(bufs, 4);
+	send_bytes(70);
+	prep(IORING_OP_RECV, sock[0], 0, RECV_BUNDLE);
+	assert_int_equal(tr_submit(&ring), 1);
+	/* A full part goes on with what is left, but not into a buffer that would be cut. */
+	expect(64, BUF(10) | REST);
+	assert_int_equal(head(), 2);
+	prep(IORING_OP_RECV, sock[0], 0, RECV_BUNDLE)->buf_group = 77;
+	assert_int_equal(tr_submit(&ring), 1);
+	expect(-ENOENT, 0);
+}
+
+static void test_multishot_limit(void **state)
+{
+	struct io_uring_sqe *sqe;
+
+	(void)state;
+	assert_int_equal(register_ring(0), 0);
+	fill(bufs, 8);
+	sqe = prep(IORING_OP_RECV, sock[0], 8, IORING_RECV_MULTISHOT);
+	sqe->file_index = 20; /* optlen: bytes in all */
+	send_bytes(40);
+	assert_int_equal(tr_submit(&ring), 1);
+	expect(8, BUF(10) | MORE | REST);
+	expect(8, BUF(11) | MORE | REST);
+	expect(8, BUF(12) | REST);
+	assert_null(tr_peek(&ring));
+}
+
+static void test_multishot_ends(void **state)
+{
+	(void)state;
+	assert_int_equal(register_ring(0), 0);
+	fill(bufs, 2);
+	prep(IORING_OP_RECV, sock[0], 0, IORING_RECV_MULTISHOT);
+	assert_int_equal(tr_submit(&ring), 1);
+	for (int i = 0; i < 2; i++) {
+		send_bytes(3);
+		expect(3, BUF(10 + i) | MORE);
+	}
+	/* The lack of buffers shows when there is something to put into them. */
+	tr_sleep_ms(20);
+	assert_null(tr_peek(&ring));
+	send_bytes(3);
+	expect(-ENOBUFS, 0);
+}
+
+static void test_read_multishot(void **state)
+{
+	int p[2], fd = tr_temp_file(10);
+
+	(void)state;
+	assert_int_equal(pipe(p), 0);
+	assert_int_equal(register_ring(0), 0);
+	fill(bufs, 3);
+	prep(READ_MULTISHOT, fd, 0, 0);
+	assert_int_equal(tr_submit(&ring), 1);
+	expect(-EBADFD, 0);
+	prep(READ_MULTISHOT, p[0], 0, 0);
+	assert_int_equal(tr_submit(&ring), 1);
+	assert_int_equal(write(p[1], "abc", 3), 3);
+	expect(3, BUF(10) | MORE);
+	assert_int_equal(write(p[1], "de", 2), 2);
+	expect(2, BUF(11) | MORE);
+	close(p[1]);
+	expect(0, 0);
+	close(p[0]);
+	close(fd);
+}
+
+static void test_recvmsg_layout(void **state)
+{
+	struct io_uring_recvmsg_out out;
+	struct msghdr msg = { .msg_namelen = 0, .msg_controllen = 4 };
+	struct io_uring_sqe *sqe;
+
+	(void)state;
+	assert_int_equal(register_ring(0), 0);
+	fill(bufs, 2);
+	sqe = prep(IORING_OP_RECVMSG, sock[0], 1, IORING_RECV_MULTISHOT);
+	sqe->addr = (uintptr_t)&msg;
+	assert_int_equal(tr_submit(&ring), 1);
+	send_bytes(5);
+	expect((int)(sizeof(out) + 4 + 5), BUF(10) | MORE);
+	memcpy(&out, memory, sizeof(out));
+	assert_int_equal(out.namelen, 0);
+	assert_int_equal(out.controllen, 0);
+	assert_int_equal(out.payloadlen, 5);
+	assert_int_equal(out.flags, 0);
+	assert_memory_equal(memory + sizeof(out) + 4, "xxxxx", 5);
+	/* The end of the stream comes with an empty payload. */
+	shutdown(sock[1], SHUT_WR);
+	expect((int)(sizeof(out) + 4), BUF(11));
+}
+
+static void test_mapped_ring(void **state)
+{
+	struct io_uring_buf_ring *br;
+
+	(void)state;
+	assert_int_equal(register_ring(RING_MMAP), 0);
+	br = tr_sys_mmap(4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, ring.fd,
+	                 OFF_PBUF_RING | (uint64_t)GROUP << OFF_PBUF_SHIFT);
+	assert_ptr_not_equal(br, MAP_FAILED);
+	assert_int_equal(br->tail, 0);
+	fill(br, 1);
+	send_bytes(4);
+	prep(IORING_OP_RECV, sock[0], 0, 0);
+	assert_int_equal(tr_submit(&ring), 1);
+	expect(4, BUF(10));
+	assert_int_equal(head(), 1);
+	assert_int_equal(tr_sys_munmap(br, 4096), 0);
+}
+
+/* The program's memory may go at any time; here the kernel still has it, and it was empty. */
+static void test_memory_gone(void **state)
+{
+	struct io_uring_cqe cqe;
+
+	(void)state;
+	assert_int_equal(register_ring(0), 0);
+	assert_int_equal(munmap(bufs, 4096), 0);
+	send_bytes(4);
+	prep(IORING_OP_RECV, sock[0], 0, 0);
+	assert_int_equal(tr_submit(&ring), 1);
+	assert_int_equal(tr_wait_ms(&ring, &cqe, 2000), 0);
+	assert_int_equal(cqe.res, -ENOBUFS);
+	bufs = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+}
+
+#define ON_RING(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+static const struct CMUnitTest tests[] = {
+	ON_RING(test_legacy),         ON_RING(test_file_keeps),      ON_RING(test_incremental),
+	ON_RING(test_bundle),         ON_RING(test_multishot_limit), ON_RING(test_multishot_ends),
+	ON_RING(test_read_multishot), ON_RING(test_recvmsg_layout),  ON_RING(test_mapped_ring),
+	ON_RING(test_memory_gone),
+};
+
+TR_MAIN("kbuf", tests)
