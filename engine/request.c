@@ -308,7 +308,21 @@ static void release_link(struct fu_req *req)
 		fu_req_task_work(next, fu_req_tw_issue);
 }
 
-/* Gives back everything the request holds. ctx->lock not held. */
+/*
+ * Lets go of a duplicate of the program's file. Before the CQE is posted: whoever sees that
+ * and closes the file expects it to be gone, its address free, its peer told.
+ */
+static void release_file(struct fu_req *req)
+{
+	if (!(req->flags & FU_REQ_OWN_FD))
+		return;
+	if (req->poll_slot)
+		fu_poller_release(req);
+	fu_fd_close(req->fd);
+	req->flags &= ~FU_REQ_OWN_FD;
+}
+
+/* Gives back everything else the request holds. ctx->lock not held. */
 static void release_resources(struct fu_req *req)
 {
 	struct fu_ctx *ctx = req->ctx;
@@ -327,17 +341,15 @@ static void release_resources(struct fu_req *req)
 		fu_free(req->async, req->async_bytes);
 	if (req->creds)
 		fu_personality_put(req);
-	if (req->flags & FU_REQ_OWN_FD)
-		fu_fd_close(req->fd);
 	if (req->node && (tag = fu_file_node_put(req->node)))
 		fu_post_aux(ctx, tag, 0, 0);
 	if (req->buf_node && (tag = fu_buf_node_put(req->buf_node)))
 		fu_post_aux(ctx, tag, 0, 0);
 }
 
-#define SLOW_FLAGS                                                                  \
-	(FU_REQ_CLEANUP | FU_REQ_OWN_FD | FU_REQ_LINK_FLAGS | FU_REQ_ARM_LTIMEOUT | \
-	 FU_REQ_LTIMEOUT | FU_REQ_HOLDS_CTX)
+#define SLOW_FLAGS                                                                    \
+	(FU_REQ_CLEANUP | FU_REQ_LINK_FLAGS | FU_REQ_ARM_LTIMEOUT | FU_REQ_LTIMEOUT | \
+	 FU_REQ_HOLDS_CTX)
 
 /* The request is gone after this; submit_lock held. */
 static void finish(struct fu_req *req)
@@ -397,6 +409,7 @@ void fu_req_done_async(struct fu_req *req)
 		fu_submit_unlock(ctx);
 		return;
 	}
+	release_file(req);
 	/* Nothing follows from this one: it need not wait for a submission in progress. */
 	if (!(req->flags & FU_REQ_CQE_SKIP)) {
 		fu_lock(&ctrl->cq_lock);
@@ -534,6 +547,8 @@ static bool post_batch(struct fu_ctx *ctx)
 	bool posted;
 
 	ctx->done.head = NULL;
+	for (struct fu_req *r = req; r; r = r->next)
+		release_file(r);
 	fu_lock(&ctrl->cq_lock);
 	for (struct fu_req *r = req; r; r = r->next) {
 		if (!(r->flags & FU_REQ_CQE_SKIP))
