@@ -11,6 +11,11 @@ long fu_sock_option(int fd, int option);
 /* Whether the file has one of `events` (poll(2) bits) or an error now, or -errno. */
 long fu_sock_ready(int fd, short events);
 /*
+ * Whether the request's file is a ring: no socket to the program, whatever the engine has
+ * made it of.
+ */
+bool fu_sock_is_ring(const struct fu_req *req);
+/*
  * Copies a socket address of the program's into `name` (room for any). 0, -EINVAL for an
  * impossible length, -EFAULT.
  */

@@ -460,6 +460,8 @@ static int begin(struct fu_req *req, struct send *sd, u32 issue_flags)
 
 	if (issue_flags & FU_ISSUE_RETRY)
 		sd->polled = 1;
+	if (fu_sock_is_ring(req))
+		return -ENOTSOCK;
 	if (sd->zc) {
 		ret = check_zc(req);
 		if (ret)

@@ -19,10 +19,13 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <sys/stat.h>
 
+#include "engine/entry.h"
 #include "engine/fileinfo.h"
 #include "engine/path.h"
 #include "engine/register.h"
+#include "engine/registry.h"
 #include "engine/thread.h"
 #include "rings/mem.h"
 #include "rings/sys.h"
@@ -48,6 +51,16 @@ long fu_sock_ready(int fd, short events)
 	long n = fu_sys(SYS_poll, &pfd, 1, 0);
 
 	return n == -EINTR ? 0 : n;
+}
+
+/* The hint by number costs nothing; only what it suspects is looked at. */
+bool fu_sock_is_ring(const struct fu_req *req)
+{
+	struct stat st;
+
+	return !(req->flags & FU_REQ_FIXED_FILE) && fu_fd_is_ring((int)req->sqe_fd) &&
+	       fu_sys(SYS_fstat, req->fd, &st) == 0 && S_ISSOCK(st.st_mode) &&
+	       fu_ino_is_ring(st.st_ino);
 }
 
 int fu_sock_addr_get(struct sockaddr_storage *name, u64 addr, s32 len)
@@ -155,6 +168,8 @@ int fu_accept_issue(struct fu_req *req, u32 issue_flags)
 	if ((a->iou & IORING_ACCEPT_POLL_FIRST) && !a->polled)
 		return -EAGAIN;
 	if (!a->known) {
+		if (fu_sock_is_ring(req))
+			return -ENOTSOCK;
 		a->listening = fu_sock_option(req->fd, SO_ACCEPTCONN) > 0;
 		a->tells = a->listening && fu_sock_option(req->fd, SO_PROTOCOL) == IPPROTO_TCP;
 		a->known = 1;
@@ -253,6 +268,8 @@ int fu_connect_issue(struct fu_req *req, u32 issue_flags)
 	struct connect *c = fu_cmd(req, struct connect);
 	long ret;
 
+	if (fu_sock_is_ring(req))
+		return -ENOTSOCK;
 	if (!(issue_flags & FU_ISSUE_NONBLOCK))
 		return connect_end(req, fu_sys_block(&req->cancelled, SYS_connect, req->fd,
 		                                     (long)req->async, c->len, 0, 0, 0));
@@ -298,6 +315,8 @@ int fu_shutdown_prep(struct fu_req *req, const struct fu_sqe *sqe)
 int fu_shutdown_issue(struct fu_req *req, u32 issue_flags)
 {
 	(void)issue_flags;
+	if (fu_sock_is_ring(req))
+		return -ENOTSOCK;
 	return fu_sys_result(req, fu_sys(SYS_shutdown, req->fd, *fu_cmd(req, u32)));
 }
 
@@ -349,6 +368,8 @@ int fu_bind_prep(struct fu_req *req, const struct fu_sqe *sqe)
 int fu_bind_issue(struct fu_req *req, u32 issue_flags)
 {
 	(void)issue_flags;
+	if (fu_sock_is_ring(req))
+		return -ENOTSOCK;
 	return fu_sys_result(req, fu_sys(SYS_bind, req->fd, req->async, *fu_cmd(req, s32)));
 }
 
@@ -363,5 +384,7 @@ int fu_listen_prep(struct fu_req *req, const struct fu_sqe *sqe)
 int fu_listen_issue(struct fu_req *req, u32 issue_flags)
 {
 	(void)issue_flags;
+	if (fu_sock_is_ring(req))
+		return -ENOTSOCK;
 	return fu_sys_result(req, fu_sys(SYS_listen, req->fd, *fu_cmd(req, s32)));
 }
