@@ -165,9 +165,10 @@ static int prep_rest(struct fu_req *req, const struct fu_sqe *sqe)
 	sd->name_len = sqe->addr_len;
 	if (sd->name && sd->name_len > sizeof(struct sockaddr_storage))
 		return -EINVAL;
-	if ((sd->iou & IORING_SEND_VECTORIZED) && !(req->flags & FU_REQ_BUFFER_SELECT))
-		return prep_vector(req, sd);
-	return 0;
+	if (!(sd->iou & IORING_SEND_VECTORIZED) || (req->flags & FU_REQ_BUFFER_SELECT))
+		return 0;
+	/* Segments of a registered buffer are for SENDMSG_ZC only. */
+	return sd->iou & IORING_RECVSEND_FIXED_BUF ? -EINVAL : prep_vector(req, sd);
 }
 
 static void prep_common(struct fu_req *req, const struct fu_sqe *sqe, bool msg)
@@ -472,7 +473,9 @@ static int begin(struct fu_req *req, struct send *sd, u32 issue_flags)
 
 		return type < 0 ? (int)type : -EAGAIN;
 	}
-	return import(req, sd, issue_flags);
+	ret = import(req, sd, issue_flags);
+	/* What is no socket is told so even without a buffer. */
+	return ret && fu_sock_option(req->fd, SO_TYPE) == -ENOTSOCK ? -ENOTSOCK : ret;
 }
 
 int fu_send_issue(struct fu_req *req, u32 issue_flags)
