@@ -389,10 +389,8 @@ static int end(struct fu_req *req, struct recv *rv, long ret, bool failed, u32 c
 {
 	if (rv->done)
 		ret = ret > 0 ? ret + rv->done : rv->done;
-	if (ret < 0) {
-		fu_kbuf_recycle(req);
+	if (ret < 0)
 		return (int)ret;
-	}
 	if (failed)
 		fu_req_set_fail(req);
 	fu_req_result(req, (s32)ret, cflags);
