@@ -6,6 +6,8 @@
 #ifndef FU_GLIBC_COMPAT_H
 #define FU_GLIBC_COMPAT_H
 
+#include <pthread.h>
+
 __asm__(".symver pthread_attr_setstacksize, pthread_attr_setstacksize@GLIBC_2.2.5");
 #pragma weak pthread_attr_setstacksize
 

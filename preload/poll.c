@@ -81,7 +81,9 @@ static inline void before_epoll_wait(void)
 }
 
 /* glibc declares these arguments write-only; the kernel reads them, and so do we. */
+#ifndef __clang__
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
 
 FU_EXPORT int poll(struct pollfd *fds, nfds_t n, int timeout)
 {
