@@ -133,7 +133,7 @@ static void test_overflow(void **state)
 static void test_files(void **state)
 {
 	int fd = tr_temp_file(100), none[2] = { -1, -1 };
-	char byte;
+	char byte = 0;
 
 	(void)state;
 	assert_int_equal(tr_sys_register(ring.fd, IORING_REGISTER_FILES, &fd, 1), 0);

@@ -152,7 +152,7 @@ static void test_sparse_files(void **state)
 {
 	int fds[100];
 	struct io_uring_files_update up = { .offset = 10, .fds = (uint64_t)(uintptr_t)(fds + 10) };
-	char c;
+	char c = 0;
 	int p[2];
 
 	(void)state;

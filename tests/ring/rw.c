@@ -233,7 +233,7 @@ static void test_fixed_files(void **state)
 static void test_fixed_pipe_closed(void **state)
 {
 	int p[2];
-	char c;
+	char c = 0;
 
 	(void)state;
 	/* A pipe that only the table holds: its writer sees the reader go with the table. */
