@@ -22,6 +22,7 @@ extern char **environ;
 extern void *__libc_stack_end;
 
 u32 fu_init_state;
+static long init_tid; /* the thread that runs the start */
 
 /* Guards the scan's tables, the filter's and `ranges`. Never held while the program's code runs. */
 static u32 scan_lock;
@@ -106,17 +107,22 @@ static char *const *initial_environment(void)
 
 void fu_init_slow(char *const *env)
 {
+	long tid = fu_sys(SYS_gettid);
 	u32 state = FU_INIT_NOT;
 
 	if (!__atomic_compare_exchange_n(&fu_init_state, &state, FU_INIT_RUNNING, false,
 	                                 __ATOMIC_ACQUIRE, __ATOMIC_ACQUIRE)) {
-		/* A second thread before the first constructor has run: brief, and next to never.
+		/*
+		 * Our own work below calls libc, and so what is interposed: that part is ready
+		 * by then. A second thread before the first constructor ran has to wait.
 		 */
-		while (fu_load_acquire(&fu_init_state) == FU_INIT_RUNNING) {
+		while (fu_load_acquire(&fu_init_state) == FU_INIT_RUNNING &&
+		       fu_load_relaxed(&init_tid) != tid) {
 			fu_sys(SYS_sched_yield);
 		}
 		return;
 	}
+	fu_store_relaxed(&init_tid, tid);
 	/* In a process with more rights than its user the user's variables do not count. */
 	if (!getauxval(AT_SECURE)) {
 		fu_config_parse(env ? env : environ ? environ : initial_environment());

@@ -26,6 +26,10 @@
 #define SECCOMP_FILTER_FLAG_TSYNC_ESRCH (1UL << 4)
 #endif
 
+#ifndef SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
+#define SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV (1UL << 5)
+#endif
+
 #define DATA_NR      offsetof(struct seccomp_data, nr)
 #define DATA_ARCH    offsetof(struct seccomp_data, arch)
 #define DATA_IP_LOW  offsetof(struct seccomp_data, instruction_pointer)
@@ -195,10 +199,15 @@ long fu_filter_install(enum fu_filter_action action, const struct fu_range *rang
 		return 0;
 	}
 	if (action == FU_FILTER_NOTIFY) {
-		flags |= SECCOMP_FILTER_FLAG_NEW_LISTENER | SECCOMP_FILTER_FLAG_TSYNC_ESRCH;
+		flags |= SECCOMP_FILTER_FLAG_NEW_LISTENER | SECCOMP_FILTER_FLAG_TSYNC_ESRCH |
+		         SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
 	}
 	assemble(&program, action, covered + before, n_covered - before);
 	ret = install(flags);
+	if (ret == -EINVAL && action == FU_FILTER_NOTIFY) {
+		/* Before Linux 5.19 any signal ends the wait for an answer. */
+		ret = install(flags & ~(u32)SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV);
+	}
 	if (ret > 0 && action == FU_FILTER_TRAP) {
 		ret = -ESRCH;
 	}
