@@ -10,5 +10,9 @@
 
 __asm__(".symver pthread_attr_setstacksize, pthread_attr_setstacksize@GLIBC_2.2.5");
 #pragma weak pthread_attr_setstacksize
+__asm__(".symver pthread_key_create, pthread_key_create@GLIBC_2.2.5");
+#pragma weak pthread_key_create
+__asm__(".symver pthread_setspecific, pthread_setspecific@GLIBC_2.2.5");
+#pragma weak pthread_setspecific
 
 #endif

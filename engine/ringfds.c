@@ -56,8 +56,11 @@ static void thread_exits(void *arg)
 
 void fu_ringfds_init(void)
 {
-	/* Early, so that the key is one of those for which libc needs no memory. */
-	have_key = pthread_key_create(&at_exit, thread_exits) == 0;
+	/*
+	 * Early, so that the key is one of those for which libc needs no memory. Weak: absent
+	 * where an older glibc has no libpthread, and so no threads that exit.
+	 */
+	have_key = &pthread_key_create && pthread_key_create(&at_exit, thread_exits) == 0;
 }
 
 void fu_ringfds_reset(void)

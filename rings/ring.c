@@ -414,9 +414,9 @@ long fu_ring_map(struct fu_ring *ring, size_t len, int prot, int flags, u64 off)
 		break;
 	case IORING_OFF_SQES:
 		/* These are mapped as a whole; of the rings a part will do. */
-		ret = len < ring->sqes_bytes ? -EFAULT
-		                             : fu_map_alias(ring->sqes, ring->sqes_bytes, len, NULL,
-		                                            prot, flags);
+		ret = len < ring->sqes_bytes
+		              ? -EFAULT
+		              : fu_map_alias(ring->sqes, ring->sqes_bytes, len, NULL, prot, flags);
 		break;
 	default:
 		ret = -ENOMEM;
