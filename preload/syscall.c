@@ -15,6 +15,7 @@
 #include "rings/sys.h"
 #include "seccomp/dispatch.h"
 #include "seccomp/filter.h"
+#include "seccomp/notify.h"
 
 #define FU_NR_TABLE  448
 #define STRING_OF(x) #x
@@ -150,6 +151,10 @@ __attribute__((used, visibility("hidden"))) long fu_syscall_slow(long nr, long a
 	fu_init();
 	if (!fu_shim_enabled || nr < 0 || nr >= FU_NR_TABLE || !fu_syscall_is_ours[nr]) {
 		return fu_to_libc(raw(nr, args));
+	}
+	if (fu_notify_active() && nr >= FU_NR_SETUP && nr <= FU_NR_REGISTER) {
+		/* libc's instruction is one of those that are trapped. */
+		return fu_next.syscall(nr, a, b, c, d, e, f);
 	}
 	return fu_to_libc(serve(nr, args));
 }

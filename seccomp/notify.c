@@ -336,6 +336,11 @@ long fu_notify_install(const struct fu_range *ranges, size_t n)
 	return fu_thread_start(dispatcher_main, NULL);
 }
 
+bool fu_notify_active(void)
+{
+	return fu_load_relaxed(&listener) >= 0;
+}
+
 void fu_notify_fork_child(void)
 {
 	if (listener < 0) {

@@ -15,6 +15,12 @@
 long fu_notify_install(const struct fu_range *ranges, size_t n);
 
 /*
+ * True while this process's calls are done by proxies: then all three have to be,
+ * those through libc as well, or one thread would be two to the engine.
+ */
+bool fu_notify_active(void);
+
+/*
  * In a forked child, which shares the listener with its parent and cannot have
  * one of its own: from here on its calls are trapped with SIGSYS, which wins.
  */
