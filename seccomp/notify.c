@@ -70,8 +70,8 @@ static long answer(u64 id, long ret)
 	return fu_sys(SYS_ioctl, listener, IOCTL_NOTIF_SEND, &resp);
 }
 
-/* Does what the stopped thread asked for, in its place. */
-static void serve(const struct seccomp_notif *req)
+/* Does what the stopped thread asked for, in its place. Returns the answer. */
+static long serve(const struct seccomp_notif *req)
 {
 	long args[6], ret;
 
@@ -82,7 +82,7 @@ static void serve(const struct seccomp_notif *req)
 	if (!fu_dispatch(req->data.nr, args, &ret)) {
 		ret = fu_sys(req->data.nr, args[0], args[1], args[2], args[3], args[4], args[5]);
 	}
-	answer(req->id, ret);
+	return ret;
 }
 
 static void *proxy_main(void *arg)
@@ -92,12 +92,21 @@ static void *proxy_main(void *arg)
 	/* To the engine this is a thread of the program: the one it stands for. */
 	fu_store_relaxed(&p->self, fu_tid());
 	for (;;) {
+		u64 id;
+		long ret;
+
 		while (fu_load_acquire(&p->state) != PROXY_WORKING) {
 			fu_futex_wait(&p->state, PROXY_IDLE, -1);
 		}
-		serve(&p->req);
-		fu_store_release(&p->state, PROXY_IDLE);
+		id = p->req.id;
+		ret = serve(&p->req);
+		/*
+		 * Idle before the answer: with it the caller goes on, and its next call has to
+		 * find this proxy and no other. From here on p->req is the dispatcher's.
+		 */
 		__atomic_fetch_sub(&n_working, 1, __ATOMIC_RELEASE);
+		fu_store_release(&p->state, PROXY_IDLE);
+		answer(id, ret);
 	}
 	return NULL;
 }
@@ -218,8 +227,12 @@ static void look_after(void)
 		if (fu_load_acquire(&p->state) != PROXY_WORKING || !fu_load_relaxed(&p->self)) {
 			continue;
 		}
-		if (fu_sys(SYS_ioctl, listener, IOCTL_NOTIF_ID_VALID, &id) == -ENOENT ||
-		    has_signal(p->caller)) {
+		if (fu_sys(SYS_ioctl, listener, IOCTL_NOTIF_ID_VALID, &id) != -ENOENT &&
+		    !has_signal(p->caller)) {
+			continue;
+		}
+		/* Nobody but this thread gives it another call: still working is still that one. */
+		if (fu_load_acquire(&p->state) == PROXY_WORKING) {
 			fu_sys(SYS_tgkill, fu_sys(SYS_getpid), p->self, SIGSYS);
 		}
 	}
