@@ -56,11 +56,13 @@ static void thread_exits(void *arg)
 
 void fu_ringfds_init(void)
 {
+	int (*create)(pthread_key_t *, void (*)(void *)) = pthread_key_create;
+
 	/*
 	 * Early, so that the key is one of those for which libc needs no memory. Weak: absent
 	 * where an older glibc has no libpthread, and so no threads that exit.
 	 */
-	have_key = &pthread_key_create && pthread_key_create(&at_exit, thread_exits) == 0;
+	have_key = create && create(&at_exit, thread_exits) == 0;
 }
 
 void fu_ringfds_reset(void)

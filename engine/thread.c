@@ -50,6 +50,7 @@ static void *thread_main(void *p)
 int fu_thread_start(void *(*fn)(void *), void *arg)
 {
 	u64 all = ~(1ULL << (SIGSYS - 1) | LIBC_SIGNALS), old;
+	int (*set_stack)(pthread_attr_t *, size_t) = pthread_attr_setstacksize;
 	struct start *start = fu_alloc(sizeof(*start));
 	pthread_attr_t attr;
 	pthread_t thread;
@@ -59,18 +60,24 @@ int fu_thread_start(void *(*fn)(void *), void *arg)
 		return -ENOMEM;
 	fu_store_relaxed(&fu_threaded, true);
 	*start = (struct start){ fn, arg };
+	/* A program without libpthread, on a glibc that keeps threads there, has none of these. */
+	if (!set_stack || !fu_pthread_create) {
+		fu_free(start, sizeof(*start));
+		return -EAGAIN;
+	}
 	pthread_attr_init(&attr);
 	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-	/* Too small for a program with much thread-local data: then the default serves. */
-	if (pthread_attr_setstacksize(&attr, STACK_BYTES) == 0) {
-		fu_sys(SYS_rt_sigprocmask, SIG_SETMASK, &all, &old, 8);
+	set_stack(&attr, STACK_BYTES);
+	fu_sys(SYS_rt_sigprocmask, SIG_SETMASK, &all, &old, 8);
+	ret = fu_pthread_create(&thread, &attr, thread_main, start);
+	if (ret == EINVAL) {
+		/* Too small for a program with much thread-local data: then the default serves. */
+		pthread_attr_destroy(&attr);
+		pthread_attr_init(&attr);
+		pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
 		ret = fu_pthread_create(&thread, &attr, thread_main, start);
-		if (ret == EINVAL)
-			ret = fu_pthread_create(&thread, NULL, thread_main, start);
-		fu_sys(SYS_rt_sigprocmask, SIG_SETMASK, &old, 0, 8);
-	} else {
-		ret = EAGAIN;
 	}
+	fu_sys(SYS_rt_sigprocmask, SIG_SETMASK, &old, 0, 8);
 	pthread_attr_destroy(&attr);
 	if (ret)
 		fu_free(start, sizeof(*start));
