@@ -42,6 +42,7 @@ struct fu_pbuf_group {
 	struct fu_list list; /* ctx->pbufs, last used first */
 	u16 bgid;
 	bool ring, inc;
+	u32 min_left; /* incremental: with less than that a buffer counts as used up */
 	/* Legacy. */
 	u32 nbufs;
 	struct fu_list bufs;
@@ -181,11 +182,12 @@ static bool ring_consume(struct fu_pbuf_group *g, u64 len)
 			return true;
 		part = len < buf.len ? (u32)len : buf.len;
 		buf.len -= part;
-		if (buf.len || !part) {
+		if (buf.len >= g->min_left || !part) {
 			buf.addr += part;
 			ring_update(g, g->head, &buf);
 			return false;
 		}
+		buf.len = 0;
 		ring_update(g, g->head, &buf);
 		g->head++;
 		len -= part;
@@ -495,7 +497,7 @@ int fu_buffers_issue(struct fu_req *req, u32 issue_flags)
 
 /* ---- registration ---- */
 
-static bool all_zero(const u64 *words, u32 nr)
+static bool all_zero(const u32 *words, u32 nr)
 {
 	for (u32 i = 0; i < nr; i++) {
 		if (words[i])
@@ -556,7 +558,10 @@ long fu_reg_pbuf_ring(struct fu_ctx *ctx, void *arg, u32 nr)
 		return -EINVAL;
 	if (fu_copy_from_user(&reg, arg, sizeof(reg)))
 		return -EFAULT;
-	if (!all_zero(reg.resv, 3) || (reg.flags & ~(IOU_PBUF_RING_MMAP | IOU_PBUF_RING_INC)))
+	if (!all_zero(reg.resv, sizeof(reg.resv) / sizeof(reg.resv[0])) ||
+	    (reg.flags & ~(IOU_PBUF_RING_MMAP | IOU_PBUF_RING_INC)))
+		return -EINVAL;
+	if (reg.min_left && !(reg.flags & IOU_PBUF_RING_INC))
 		return -EINVAL;
 	/* As many entries as indices: full and empty would look the same. */
 	if (!reg.ring_entries || (reg.ring_entries & (reg.ring_entries - 1)) ||
@@ -573,6 +578,7 @@ long fu_reg_pbuf_ring(struct fu_ctx *ctx, void *arg, u32 nr)
 		return -ENOMEM;
 	g->ring = true;
 	g->inc = reg.flags & IOU_PBUF_RING_INC;
+	g->min_left = reg.min_left ? reg.min_left : 1;
 	ret = ring_memory(g, &reg);
 	if (ret)
 		group_free(g);

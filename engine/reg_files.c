@@ -61,6 +61,9 @@ static long find_free(struct fu_ctx *ctx)
 
 	if (!ctx->files.nr)
 		return -ENFILE;
+	/* Slots outside of the range are filled and emptied too. */
+	if (ctx->file_alloc_hint < ctx->file_alloc_start || ctx->file_alloc_hint >= end)
+		ctx->file_alloc_hint = ctx->file_alloc_start;
 	for (;;) {
 		for (u32 i = ctx->file_alloc_hint; i < end; i++) {
 			if (!ctx->files.slots[i])

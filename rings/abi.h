@@ -469,7 +469,8 @@ struct fu_buf_reg {
 	u32 ring_entries;
 	u16 bgid;
 	u16 flags;
-	u64 resv[3];
+	u32 min_left;
+	u32 resv[5];
 };
 
 struct fu_buf_status {

@@ -14,7 +14,8 @@ struct buf_reg {
 	uint32_t ring_entries;
 	uint16_t bgid;
 	uint16_t flags;
-	uint64_t resv[3];
+	uint32_t min_left;
+	uint32_t resv[5];
 };
 
 struct buf_status {
@@ -60,16 +61,22 @@ static int teardown(void **state)
 	return 0;
 }
 
-static int register_ring(unsigned flags)
+static int register_ring_left(unsigned flags, unsigned min_left)
 {
 	struct buf_reg reg = { .ring_addr = (uintptr_t)bufs,
 		               .ring_entries = ENTRIES,
 		               .bgid = GROUP,
-		               .flags = (uint16_t)flags };
+		               .flags = (uint16_t)flags,
+		               .min_left = min_left };
 
 	if (flags & RING_MMAP)
 		reg.ring_addr = 0;
 	return tr_sys_register(ring.fd, IORING_REGISTER_PBUF_RING, &reg, 1);
+}
+
+static int register_ring(unsigned flags)
+{
+	return register_ring_left(flags, 0);
 }
 
 /* Puts `n` buffers into the ring, ids 10 and up. */
@@ -203,6 +210,28 @@ static void test_incremental(void **state)
 	assert_int_equal(tr_submit(&ring), 1);
 	expect(2, BUF(10) | REST);
 	assert_int_equal(head(), 1);
+}
+
+/* A rest that is shorter than min_left is not handed out any more. */
+static void test_min_left(void **state)
+{
+	static const struct {
+		int bytes;
+		unsigned flags;
+	} rounds[] = { { 28, BUF(10) | F_BUF_MORE }, { 2, BUF(10) }, { 29, BUF(11) } };
+
+	(void)state;
+	assert_int_equal(register_ring_left(0, 4), -EINVAL);
+	assert_int_equal(register_ring_left(RING_INC, 4), 0);
+	fill(bufs, 3);
+	for (size_t i = 0; i < sizeof(rounds) / sizeof(rounds[0]); i++) {
+		send_bytes((size_t)rounds[i].bytes);
+		prep(IORING_OP_RECV, sock[0], 0, 0);
+		assert_int_equal(tr_submit(&ring), 1);
+		expect(rounds[i].bytes, rounds[i].flags);
+	}
+	assert_int_equal(bufs->bufs[1].len, 0);
+	assert_int_equal(head(), 2);
 }
 
 static void test_bundle(void **state)
@@ -345,7 +374,7 @@ static const struct CMUnitTest tests[] = {
 	ON_RING(test_legacy),         ON_RING(test_file_keeps),      ON_RING(test_incremental),
 	ON_RING(test_bundle),         ON_RING(test_multishot_limit), ON_RING(test_multishot_ends),
 	ON_RING(test_read_multishot), ON_RING(test_recvmsg_layout),  ON_RING(test_mapped_ring),
-	ON_RING(test_memory_gone),
+	ON_RING(test_memory_gone),    ON_RING(test_min_left),
 };
 
 TR_MAIN("kbuf", tests)

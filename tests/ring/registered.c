@@ -188,6 +188,32 @@ static void test_sparse_files(void **state)
 	close(p[1]);
 }
 
+/* What happens to slots outside of the allocation range does not lead out of it. */
+static void test_alloc_range(void **state)
+{
+	struct io_uring_file_index_range range = { .off = 4, .len = 4 };
+	int fds[12], fd = STDERR_FILENO, none = -1;
+	struct io_uring_files_update up = { .offset = 2, .fds = (uint64_t)(uintptr_t)&fd };
+
+	(void)state;
+	memset(fds, -1, sizeof(fds));
+	assert_int_equal(tr_sys_register(ring.fd, IORING_REGISTER_FILES, fds, 12), 0);
+	assert_int_equal(tr_sys_register(ring.fd, IORING_REGISTER_FILE_ALLOC_RANGE, &range, 0), 0);
+	/* Slot 2 filled and emptied, slot 9 filled. */
+	assert_int_equal(tr_sys_register(ring.fd, IORING_REGISTER_FILES_UPDATE, &up, 1), 1);
+	up.fds = (uint64_t)(uintptr_t)&none;
+	assert_int_equal(tr_sys_register(ring.fd, IORING_REGISTER_FILES_UPDATE, &up, 1), 1);
+	assert_int_equal(tr_do(&ring, IORING_OP_FILES_UPDATE, -1, &fd, 1, IORING_FILE_INDEX_ALLOC),
+	                 1);
+	assert_int_equal(fd, 4);
+	fd = STDERR_FILENO;
+	up = (struct io_uring_files_update){ .offset = 9, .fds = (uint64_t)(uintptr_t)&fd };
+	assert_int_equal(tr_sys_register(ring.fd, IORING_REGISTER_FILES_UPDATE, &up, 1), 1);
+	assert_int_equal(tr_do(&ring, IORING_OP_FILES_UPDATE, -1, &fd, 1, IORING_FILE_INDEX_ALLOC),
+	                 1);
+	assert_int_equal(fd, 5);
+}
+
 static void test_many_files(void **state)
 {
 	enum { COUNT = 5000 };
@@ -237,7 +263,7 @@ static void test_many_buffers(void **state)
 static const struct CMUnitTest tests[] = {
 	ON_RING(test_eventfd),      ON_RING(test_eventfd_disabled), ON_RING(test_eventfd_async),
 	ON_RING(test_probe),        ON_RING(test_sparse_files),     ON_RING(test_many_files),
-	ON_RING(test_many_buffers),
+	ON_RING(test_many_buffers), ON_RING(test_alloc_range),
 };
 
 TR_MAIN("registered", tests)
