@@ -47,6 +47,7 @@
 #define ROUND_FLAGS (IORING_CQE_F_SOCK_NONEMPTY | IORING_CQE_F_MORE | IORING_CQE_F_BUF_MORE)
 
 #define AGAIN 2 /* of a round: go on at once */
+#define LATER 3 /* ... or when the others have had their turn */
 
 struct recv {
 	u64 addr; /* buffer, or msghdr */
@@ -572,7 +573,7 @@ static bool bundle_goes_on(struct fu_req *req, struct recv *rv, s32 total, bool 
 	return true;
 }
 
-/* What becomes of an attempt. Returns FU_DONE, -EAGAIN to wait, or AGAIN. */
+/* What becomes of an attempt. Returns FU_DONE, AGAIN or LATER. */
 static int round_ends(struct fu_req *req, struct recv *rv, s32 total, bool finished, bool full)
 {
 	u32 cflags = rv->inq > 0 ? IORING_CQE_F_SOCK_NONEMPTY : 0;
@@ -603,7 +604,7 @@ static int round_ends(struct fu_req *req, struct recv *rv, s32 total, bool finis
 	if (!capped && ++rv->loops < MAX_LOOPS)
 		return AGAIN;
 	rv->loops = 0;
-	return -EAGAIN;
+	return LATER;
 }
 
 /* Attempts until there is nothing more to be had at once. submit_lock held. */
@@ -642,6 +643,26 @@ static int recv_rounds(struct fu_req *req, struct recv *rv, u32 flags)
 	return end;
 }
 
+/* Task work of a request that had to let others go first. */
+static void resume(struct fu_req *req)
+{
+	if (fu_load_relaxed(&req->ctx->ring.ctrl->ended))
+		fu_req_fail(req, -ECANCELED);
+	else
+		fu_req_issue(req, FU_ISSUE_NONBLOCK | FU_ISSUE_RETRY);
+}
+
+/* To the end of the queue. submit_lock held. */
+static int requeue(struct fu_req *req)
+{
+	int ret = fu_req_hold_file(req);
+
+	if (ret)
+		return ret;
+	fu_req_task_work(req, resume);
+	return FU_TAKEN;
+}
+
 /*
  * The attempts hold submit_lock, so they never block; a worker that has to wait,
  * because the poller could not, does so between them.
@@ -655,8 +676,12 @@ static int recv_provided(struct fu_req *req, struct recv *rv, u32 issue_flags)
 		if (issue_flags & FU_ISSUE_WORKER)
 			fu_submit_lock(req->ctx);
 		ret = recv_rounds(req, rv, rv->msg_flags | MSG_DONTWAIT);
+		if (ret == LATER && !(issue_flags & FU_ISSUE_WORKER))
+			return requeue(req);
 		if (issue_flags & FU_ISSUE_WORKER)
 			fu_submit_unlock(req->ctx);
+		if (ret == LATER)
+			continue;
 		if (ret != -EAGAIN || (issue_flags & FU_ISSUE_NONBLOCK) ||
 		    (req->flags & FU_REQ_NOWAIT))
 			return ret;

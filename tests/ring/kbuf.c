@@ -267,6 +267,37 @@ static void test_multishot_limit(void **state)
 	assert_null(tr_peek(&ring));
 }
 
+/* A multishot request that has had what it may have at a time lets the others go first. */
+static void test_multishot_fair(void **state)
+{
+	char data[2 * BYTES] = { 0 };
+	int other[2];
+
+	(void)state;
+	assert_int_equal(register_ring(0), 0);
+	fill(bufs, ENTRIES);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, other), 0);
+	assert_int_equal(send(other[1], data, sizeof(data), 0), sizeof(data));
+	send_bytes(sizeof(data));
+	for (unsigned i = 0; i < 2; i++) {
+		struct io_uring_sqe *sqe =
+		        prep(IORING_OP_RECV, i ? other[0] : sock[0], BYTES, RECV_BUNDLE);
+
+		sqe->ioprio |= IORING_RECV_MULTISHOT;
+		sqe->user_data = i;
+	}
+	assert_int_equal(tr_submit(&ring), 2);
+	for (unsigned i = 0; i < 4; i++) {
+		struct io_uring_cqe cqe;
+
+		assert_int_equal(tr_wait_ms(&ring, &cqe, 2000), 0);
+		assert_int_equal(cqe.res, BYTES);
+		assert_int_equal(cqe.user_data, i & 1);
+	}
+	close(other[0]);
+	close(other[1]);
+}
+
 static void test_multishot_ends(void **state)
 {
 	(void)state;
@@ -374,7 +405,7 @@ static const struct CMUnitTest tests[] = {
 	ON_RING(test_legacy),         ON_RING(test_file_keeps),      ON_RING(test_incremental),
 	ON_RING(test_bundle),         ON_RING(test_multishot_limit), ON_RING(test_multishot_ends),
 	ON_RING(test_read_multishot), ON_RING(test_recvmsg_layout),  ON_RING(test_mapped_ring),
-	ON_RING(test_memory_gone),    ON_RING(test_min_left),
+	ON_RING(test_memory_gone),    ON_RING(test_min_left),        ON_RING(test_multishot_fair),
 };
 
 TR_MAIN("kbuf", tests)
