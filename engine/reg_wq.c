@@ -9,6 +9,7 @@
 #include <sched.h>
 #include <sys/resource.h>
 
+#include "engine/thread.h"
 #include "rings/mem.h"
 #include "rings/sys.h"
 #include "rings/user.h"
@@ -29,7 +30,7 @@ void fu_wq_attach(u32 sq_entries)
 		return;
 	limits_gen = gen;
 	bytes = fu_sys(SYS_sched_getaffinity, 0, sizeof(cpus), &cpus);
-	n = bytes > 0 ? 4 * (u32)CPU_COUNT_S((size_t)bytes, &cpus) : 4;
+	n = bytes > 0 ? 4 * fu_cpu_count(&cpus, (size_t)bytes) : 4;
 	limits[IO_WQ_BOUND] = sq_entries < n ? sq_entries : n;
 	limits[IO_WQ_UNBOUND] = INT32_MAX;
 	if (fu_sys(SYS_prlimit64, 0, RLIMIT_NPROC, 0, &lim) == 0 && lim.rlim_cur < INT32_MAX)

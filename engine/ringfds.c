@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <pthread.h>
 
+#include "engine/thread.h"
 #include "rings/fds.h"
 #include "rings/mem.h"
 #include "rings/sys.h"
@@ -88,6 +89,11 @@ static struct slots *my_slots(void)
 	return s && s->gen == fu_load_relaxed(&fu_wipe->gen) ? s : NULL;
 }
 
+static void set_key(void *s)
+{
+	pthread_setspecific(at_exit, s);
+}
+
 static struct slots *make_slots(void)
 {
 	struct slots *s = my_slots();
@@ -103,7 +109,7 @@ static struct slots *make_slots(void)
 	fu_unlock(&lock);
 	mine = s;
 	if (have_key)
-		pthread_setspecific(at_exit, s);
+		fu_call_keeping_vectors(set_key, s);
 	return s;
 }
 

@@ -6,6 +6,7 @@
  */
 #include "engine/engine.h"
 
+#include <cpuid.h>
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
@@ -47,41 +48,96 @@ static void *thread_main(void *p)
 	return start.fn(start.arg);
 }
 
-int fu_thread_start(void *(*fn)(void *), void *arg)
+/* ---- vector registers ---- */
+
+/* x87, SSE, AVX and AVX-512, as XSAVE numbers them; and what their standard layout takes. */
+#define VECTOR_COMPONENTS 0xe7u
+#define VECTOR_BYTES      2688
+#define HEADER_AT         512
+#define HEADER_BYTES      64
+
+/* Has the system enabled XSAVE? Without it there is nothing wider than what FXSAVE knows. */
+static bool have_xsave(void)
 {
-	u64 all = ~(1ULL << (SIGSYS - 1) | LIBC_SIGNALS), old;
-	int (*set_stack)(pthread_attr_t *, size_t) = pthread_attr_setstacksize;
-	struct start *start = fu_alloc(sizeof(*start));
+	u32 a, b, c, d;
+
+	return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_OSXSAVE);
+}
+
+void fu_call_keeping_vectors(void (*fn)(void *), void *arg)
+{
+	_Alignas(64) u8 area[VECTOR_BYTES];
+
+	if (have_xsave()) {
+		fu_memset(area + HEADER_AT, 0, HEADER_BYTES);
+		__asm__ volatile("xsave64 %0" : "+m"(area) : "a"(VECTOR_COMPONENTS), "d"(0));
+		fn(arg);
+		__asm__ volatile("xrstor64 %0" : : "m"(area), "a"(VECTOR_COMPONENTS), "d"(0));
+	} else {
+		__asm__ volatile("fxsave64 %0" : "=m"(area));
+		fn(arg);
+		__asm__ volatile("fxrstor64 %0" : : "m"(area));
+	}
+}
+
+u32 fu_cpu_count(const cpu_set_t *cpus, size_t bytes)
+{
+	u32 n = 0;
+
+	for (size_t i = 0; i < 8 * bytes; i++)
+		n += CPU_ISSET_S(i, bytes, cpus) ? 1 : 0;
+	return n;
+}
+
+/* ---- starting ---- */
+
+struct creation {
+	int (*set_stack)(pthread_attr_t *, size_t);
+	struct start *start;
+	int ret;
+};
+
+static void create(void *p)
+{
+	struct creation *c = p;
 	pthread_attr_t attr;
 	pthread_t thread;
-	int ret;
 
-	if (!start)
-		return -ENOMEM;
-	fu_store_relaxed(&fu_threaded, true);
-	*start = (struct start){ fn, arg };
-	/* A program without libpthread, on a glibc that keeps threads there, has none of these. */
-	if (!set_stack || !fu_pthread_create) {
-		fu_free(start, sizeof(*start));
-		return -EAGAIN;
-	}
 	pthread_attr_init(&attr);
 	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-	set_stack(&attr, STACK_BYTES);
-	fu_sys(SYS_rt_sigprocmask, SIG_SETMASK, &all, &old, 8);
-	ret = fu_pthread_create(&thread, &attr, thread_main, start);
-	if (ret == EINVAL) {
+	c->set_stack(&attr, STACK_BYTES);
+	c->ret = fu_pthread_create(&thread, &attr, thread_main, c->start);
+	if (c->ret == EINVAL) {
 		/* Too small for a program with much thread-local data: then the default serves. */
 		pthread_attr_destroy(&attr);
 		pthread_attr_init(&attr);
 		pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-		ret = fu_pthread_create(&thread, &attr, thread_main, start);
+		c->ret = fu_pthread_create(&thread, &attr, thread_main, c->start);
 	}
-	fu_sys(SYS_rt_sigprocmask, SIG_SETMASK, &old, 0, 8);
 	pthread_attr_destroy(&attr);
-	if (ret)
-		fu_free(start, sizeof(*start));
-	return -ret;
+}
+
+int fu_thread_start(void *(*fn)(void *), void *arg)
+{
+	u64 all = ~(1ULL << (SIGSYS - 1) | LIBC_SIGNALS), old;
+	struct creation c = { .set_stack = pthread_attr_setstacksize,
+		              .start = fu_alloc(sizeof(*c.start)) };
+
+	if (!c.start)
+		return -ENOMEM;
+	fu_store_relaxed(&fu_threaded, true);
+	*c.start = (struct start){ fn, arg };
+	/* A program without libpthread, on a glibc that keeps threads there, has none of these. */
+	if (!c.set_stack || !fu_pthread_create) {
+		fu_free(c.start, sizeof(*c.start));
+		return -EAGAIN;
+	}
+	fu_sys(SYS_rt_sigprocmask, SIG_SETMASK, &all, &old, 8);
+	fu_call_keeping_vectors(create, &c);
+	fu_sys(SYS_rt_sigprocmask, SIG_SETMASK, &old, 0, 8);
+	if (c.ret)
+		fu_free(c.start, sizeof(*c.start));
+	return -c.ret;
 }
 
 void fu_thread_name(const char *prefix)

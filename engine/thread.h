@@ -3,11 +3,21 @@
 #define FU_THREAD_H
 
 #include <pthread.h>
+#include <sched.h>
 
 #include "rings/types.h"
 
 /* What creates a thread: libc's pthread_create, which the preload layer may have to find first. */
 extern int (*fu_pthread_create)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
+
+/*
+ * Calls fn(arg) and leaves the vector and x87 registers as they are: for what libc does, which
+ * may use them. The engine itself does not, since a patched call site has not saved them.
+ */
+void fu_call_keeping_vectors(void (*fn)(void *), void *arg);
+
+/* The number of processors in the first `bytes` of a set. */
+u32 fu_cpu_count(const cpu_set_t *cpus, size_t bytes);
 
 /* Names the calling thread `prefix` and the process id, as the kernel names its own. */
 void fu_thread_name(const char *prefix);

@@ -47,7 +47,7 @@ static void pool_init(void)
 	struct rlimit lim;
 	cpu_set_t cpus;
 	long bytes = fu_sys(SYS_sched_getaffinity, 0, sizeof(cpus), &cpus);
-	u32 n = bytes > 0 ? (u32)CPU_COUNT_S((size_t)bytes, &cpus) : 1;
+	u32 n = bytes > 0 ? fu_cpu_count(&cpus, (size_t)bytes) : 1;
 
 	if (bytes > 0)
 		fu_memcpy(&pool.all, &cpus, (size_t)bytes);

@@ -28,7 +28,7 @@ void fu_mem_fork_done(void);
 void fu_mem_reset(void);
 
 /*
- * Plain memory functions of our own: no ifunc, no vector state beyond SSE2, and no
+ * Plain memory functions of our own: no ifunc, no vector registers, and no
  * libc symbol that a sanitizer or a profiler in the program has interposed.
  */
 void fu_memset(void *dst, int c, size_t n);
