@@ -24,6 +24,20 @@ const struct fu_config_var fu_config_vars[] = {
 	                "filter that denies io_uring, but depends on no signal.",
 	},
 	{
+	        .name = "FAKEURING_PATCH",
+	        .option = "patch",
+	        .metavar = "1|0",
+	        .kind = FU_CONFIG_CHOICE,
+	        .values = { "1", "0" },
+	        .target = &fu_config.patch,
+	        .text = "Whether io_uring calls that the program issues with instructions of its "
+	                "own "
+	                "are rewritten in memory to enter the library by a jump, as far as that is "
+	                "safe. 1 is the default; with 0, and wherever the kernel does not let code "
+	                "be "
+	                "changed, all of them are trapped, which costs some microseconds each.",
+	},
+	{
 	        .name = "FAKEURING_STATS",
 	        .option = "stats",
 	        .metavar = "FILE",

@@ -9,9 +9,11 @@
 #include "rings/types.h"
 
 enum fu_trap_mode { FU_TRAP_SIGSYS, FU_TRAP_NOTIFY };
+enum fu_patch_mode { FU_PATCH_ON, FU_PATCH_OFF };
 
 struct fu_config {
 	enum fu_trap_mode trap;
+	enum fu_patch_mode patch;
 	const char *stats; /* file to append to, or NULL; points into the environment */
 };
 

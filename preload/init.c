@@ -10,8 +10,10 @@
 #include "preload/handlers.h"
 #include "preload/init.h"
 #include "preload/next.h"
+#include "preload/patch.h"
 #include "preload/process.h"
 #include "preload/scan.h"
+#include "rings/lock.h"
 #include "rings/sys.h"
 #include "seccomp/dispatch.h"
 #include "seccomp/filter.h"
@@ -24,9 +26,10 @@ extern void *__libc_stack_end;
 u32 fu_init_state;
 static long init_tid; /* the thread that runs the start */
 
-/* Guards the scan's tables, the filter's and `ranges`. Never held while the program's code runs. */
+/* Guards the scan's tables, the filter's and those of the patches. Never held while the program's
+ * code runs. */
 static u32 scan_lock;
-static struct fu_range ranges[FU_RANGES_MAX];
+static struct fu_scan scan;
 
 long fu_to_libc(long ret)
 {
@@ -54,8 +57,10 @@ static void disable(const char *what, long error)
 	fu_store_relaxed(&fu_shim_enabled, false);
 }
 
-static void install(const struct fu_range *r, size_t n)
+static void install(void)
 {
+	const struct fu_range *r = scan.ranges;
+	size_t n = scan.n_ranges;
 	long ret;
 
 	fu_sigsys_own();
@@ -72,21 +77,58 @@ static void install(const struct fu_range *r, size_t n)
 	}
 }
 
-void fu_init_rescan(void)
+/* By notification calls are done by other threads: there all have to come in that way. */
+static bool may_patch(void)
 {
-	size_t n;
+	return fu_config.patch == FU_PATCH_ON && fu_config.trap == FU_TRAP_SIGSYS &&
+	       fu_load_relaxed(&fu_shim_enabled);
+}
 
+static void rescan(bool quiet)
+{
 	if (!fu_load_relaxed(&fu_shim_enabled)) {
 		return;
 	}
 	while (__atomic_exchange_n(&scan_lock, 1, __ATOMIC_ACQUIRE)) {
 		fu_sys(SYS_sched_yield);
 	}
-	n = fu_scan(ranges, FU_RANGES_MAX);
-	if (n) {
-		install(ranges, n);
+	fu_scan(&scan);
+	if (scan.n_ranges) {
+		install();
+	}
+	if (scan.unloaded) {
+		fu_patch_unloaded();
+	}
+	if (scan.n_texts && may_patch()) {
+		fu_patch_texts(scan.texts, scan.n_texts, quiet);
 	}
 	fu_store_release(&scan_lock, 0);
+}
+
+void fu_init_rescan(void)
+{
+	rescan(false);
+}
+
+/*
+ * A site that was trapped. The lock may be held by the thread that this handler
+ * interrupts; and it must not be lost to a handler that leaves with siglongjmp.
+ */
+static void on_trap(long nr, u64 ip)
+{
+	const u8 *site = fu_ptr(ip - 2);
+
+	if (nr < FU_NR_SETUP || nr > FU_NR_REGISTER || fu_patch_was_tried(site)) {
+		return;
+	}
+	fu_critical_enter();
+	if (!__atomic_exchange_n(&scan_lock, 1, __ATOMIC_ACQUIRE)) {
+		if (may_patch()) {
+			fu_patch_trapped(site);
+		}
+		fu_store_release(&scan_lock, 0);
+	}
+	fu_critical_leave();
 }
 
 void fu_init_fork_child(void)
@@ -131,7 +173,9 @@ void fu_init_slow(char *const *env)
 	fu_stats_init(fu_config.stats);
 	fu_process_init();
 	fu_handlers_init();
-	fu_init_rescan();
+	fu_trap_hook = on_trap;
+	/* Before any constructor but ours, and so before any thread. */
+	rescan(true);
 	fu_store_release(&fu_init_state, FU_INIT_DONE);
 }
 

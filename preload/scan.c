@@ -36,10 +36,8 @@
 #define SITES_EXACT   16
 #define POPULATE_FROM (1 << 20)
 
-struct scan {
-	struct fu_range *out;
-	size_t n;
-	size_t max;
+struct walk {
+	struct fu_scan *out;
 	size_t index; /* of the object in load order */
 };
 
@@ -101,8 +99,7 @@ static const u8 *next_immediate(const u8 *p, const u8 *end)
 	return end;
 }
 
-/* The next `syscall` instruction, or what looks like one; `end` if there is none. */
-static const u8 *next_syscall(const u8 *p, const u8 *end)
+const u8 *fu_scan_syscall(const u8 *p, const u8 *end)
 {
 	return next_pair(p, end, 0x0f, 0, 0x05);
 }
@@ -157,7 +154,7 @@ static bool uses_result(const u8 *p, const u8 *end)
 
 static bool has_wrapper(const u8 *start, const u8 *end)
 {
-	for (const u8 *p = next_syscall(start, end); p < end; p = next_syscall(p + 2, end)) {
+	for (const u8 *p = fu_scan_syscall(start, end); p < end; p = fu_scan_syscall(p + 2, end)) {
 		const u8 *before = p - start > R10_BYTES ? p - R10_BYTES : start;
 
 		if (writes_r10(before, p) && uses_result(p + 2, end)) {
@@ -179,7 +176,7 @@ static bool has_call_site(const u8 *start, const u8 *end)
 		if (!is_mov(p, start)) {
 			continue;
 		}
-		if (next_syscall(p + 4, near) < near) {
+		if (fu_scan_syscall(p + 4, near) < near) {
 			return true;
 		}
 		if (*p - IMM_FIRST < 2) {
@@ -191,22 +188,22 @@ static bool has_call_site(const u8 *start, const u8 *end)
 	return far && has_wrapper(start, end);
 }
 
-static void add_range(struct scan *s, const u8 *first, const u8 *last)
+static void add_range(struct fu_scan *s, const u8 *first, const u8 *last)
 {
-	if (s->n < s->max) {
+	if (s->n_ranges < FU_RANGES_MAX) {
 		/* seccomp sees the address behind the two bytes of the instruction. */
-		s->out[s->n++] =
+		s->ranges[s->n_ranges++] =
 		        (struct fu_range){ (u64)(uintptr_t)first + 2, (u64)(uintptr_t)last + 3 };
 	}
 }
 
 /* Every `syscall` in [start, end): one by one if they are few, else from the first to the last. */
-static void add_sites(struct scan *s, const u8 *start, const u8 *end)
+static void add_sites(struct fu_scan *s, const u8 *start, const u8 *end)
 {
-	const u8 *first = next_syscall(start, end), *last = first;
+	const u8 *first = fu_scan_syscall(start, end), *last = first;
 	size_t n = 0;
 
-	for (const u8 *p = first; p < end; p = next_syscall(p + 2, end)) {
+	for (const u8 *p = first; p < end; p = fu_scan_syscall(p + 2, end)) {
 		last = p;
 		n++;
 	}
@@ -214,7 +211,7 @@ static void add_sites(struct scan *s, const u8 *start, const u8 *end)
 		add_range(s, first, last);
 		return;
 	}
-	for (const u8 *p = first; p < end; p = next_syscall(p + 2, end)) {
+	for (const u8 *p = first; p < end; p = fu_scan_syscall(p + 2, end)) {
 		add_range(s, p, p);
 	}
 }
@@ -261,20 +258,39 @@ static void populate(const u8 *start, const u8 *end)
 	}
 }
 
+static void add_text(struct fu_scan *s, const struct dl_phdr_info *info, const ElfW(Phdr) * ph)
+{
+	const u8 *start = fu_ptr(info->dlpi_addr + ph->p_vaddr);
+	struct fu_text text = { .start = start,
+		                .end = start + ph->p_filesz,
+		                .prot = PROT_READ | PROT_EXEC |
+		                        (ph->p_flags & PF_W ? PROT_WRITE : 0) };
+
+	for (size_t i = 0; i < info->dlpi_phnum; i++) {
+		if (info->dlpi_phdr[i].p_type == PT_GNU_EH_FRAME) {
+			text.eh_hdr = fu_ptr(info->dlpi_addr + info->dlpi_phdr[i].p_vaddr);
+		}
+	}
+	if (s->n_texts < FU_TEXTS_MAX) {
+		s->texts[s->n_texts++] = text;
+	}
+}
+
 /* Looks at one object, the `index`th that is loaded. */
 static int visit(struct dl_phdr_info *info, size_t size, void *data)
 {
-	struct scan *s = data;
-	size_t index = s->index++;
+	struct walk *w = data;
+	size_t index = w->index++;
 
 	(void)size;
 	if (index == 0 && info->dlpi_adds == seen_adds && info->dlpi_subs == seen_subs) {
-		s->index = n_seen;
+		w->index = n_seen;
 		return 1;
 	}
 	if (index == 0) {
 		/* After an unload any later place in the list may hold another object. */
-		n_seen = info->dlpi_subs == seen_subs ? n_seen : n_initial;
+		w->out->unloaded = info->dlpi_subs != seen_subs;
+		n_seen = w->out->unloaded ? n_initial : n_seen;
 		seen_adds = info->dlpi_adds;
 		seen_subs = info->dlpi_subs;
 	}
@@ -290,29 +306,32 @@ static int visit(struct dl_phdr_info *info, size_t size, void *data)
 		}
 		populate(start, start + ph->p_filesz);
 		if (has_call_site(start, start + ph->p_filesz)) {
-			add_sites(s, start, start + ph->p_filesz);
+			add_sites(w->out, start, start + ph->p_filesz);
+			add_text(w->out, info, ph);
 		}
 	}
 	return 0;
 }
 
-size_t fu_scan(struct fu_range *out, size_t max)
+void fu_scan(struct fu_scan *scan)
 {
-	struct scan s = { .out = out, .max = max };
+	struct walk w = { .out = scan };
 	const u8 *libc_syscall = fu_ptr((u64)(uintptr_t)fu_next.syscall);
 
-	dl_iterate_phdr(visit, &s);
-	n_seen = s.index;
+	scan->n_ranges = 0;
+	scan->n_texts = 0;
+	scan->unloaded = false;
+	dl_iterate_phdr(visit, &w);
+	n_seen = w.index;
 	if (n_initial == 0) {
 		n_initial = n_seen;
 	}
-	if (s.n && libc_syscall) {
+	if (scan->n_ranges && libc_syscall) {
 		const u8 *end = libc_syscall + WRAPPER_SIZE;
-		const u8 *p = next_syscall(libc_syscall, end);
+		const u8 *p = fu_scan_syscall(libc_syscall, end);
 
 		if (p < end) {
-			add_range(&s, p, p);
+			add_range(scan, p, p);
 		}
 	}
-	return s.n;
 }

@@ -5,13 +5,27 @@
 #ifndef FU_SCAN_H
 #define FU_SCAN_H
 
+#include "preload/site.h"
 #include "seccomp/filter.h"
 
+#define FU_TEXTS_MAX 64
+
+/* What a scan has found. */
+struct fu_scan {
+	struct fu_range ranges[FU_RANGES_MAX]; /* the places that calls come from */
+	size_t n_ranges;
+	struct fu_text texts[FU_TEXTS_MAX]; /* the segments that they lie in */
+	size_t n_texts;
+	bool unloaded; /* objects have gone since the last scan */
+};
+
 /*
- * Looks at every object that is loaded and was not looked at before; writes the
- * places their calls come from to `out`. Returns how many, 0 if none of the new
- * objects has a call site. Callers hold the scan lock of init.c.
+ * Looks at every object that is loaded and was not looked at before. n_ranges is 0
+ * if none of the new ones has a call site. Callers hold the scan lock of init.c.
  */
-size_t fu_scan(struct fu_range *out, size_t max);
+void fu_scan(struct fu_scan *scan);
+
+/* The next `syscall` instruction, or what looks like one, at or after p; `end` if there is none. */
+const u8 *fu_scan_syscall(const u8 *p, const u8 *end);
 
 #endif

@@ -34,6 +34,7 @@
 #define KERNEL_SIGSET_SIZE 8
 
 __thread bool fu_sigsys_blocked;
+void (*fu_trap_hook)(long nr, u64 ip);
 
 static bool owned;
 
@@ -162,6 +163,9 @@ static void serve(ucontext_t *uc)
 	long ret;
 
 	FU_COUNT(traps, 1);
+	if (fu_trap_hook) {
+		fu_trap_hook(nr, (u64)r[REG_RIP]);
+	}
 	if (!fu_dispatch(nr, args, &ret)) {
 		ret = fu_sys(nr, args[0], args[1], args[2], args[3], args[4], args[5]);
 	}

@@ -39,6 +39,12 @@ bool fu_sigsys_is_owned(void);
 /* The program's sigaction(SIGSYS): sets it to *act and reports it in *old; either may be NULL. */
 void fu_sigsys_program_action(const struct fu_ksigaction *act, struct fu_ksigaction *old);
 
+/*
+ * Called on each trapped call before it is done, with its number and the address
+ * behind its `syscall`; may be NULL. It may change the code there.
+ */
+extern void (*fu_trap_hook)(long nr, u64 ip);
+
 /* In a forked child: a lock that another thread held is free. */
 void fu_sigsys_fork_child(void);
 

@@ -1,0 +1,30 @@
+/*
+ * Patched call sites: io_uring calls that a program issues with `syscall`
+ * instructions of its own enter the engine by a jump instead of a trap.
+ */
+#ifndef FU_PATCH_H
+#define FU_PATCH_H
+
+#include "preload/site.h"
+
+/*
+ * Patches what it can of the call sites in `texts`, and remembers the segments
+ * for fu_patch_trapped. With `quiet` no thread is executing any of this code.
+ * Callers hold the scan lock.
+ */
+void fu_patch_texts(const struct fu_text *texts, size_t n, bool quiet);
+
+/* Objects have been unloaded: forgets their segments, gives their trampolines back. Scan lock held.
+ */
+void fu_patch_unloaded(void);
+
+/*
+ * The `syscall` at `site` was trapped and made an io_uring call: patches it if that
+ * is safe by now. Each site is tried once. Scan lock held, in the trap's handler.
+ */
+void fu_patch_trapped(const u8 *site);
+
+/* Has fu_patch_trapped been called for this site? A look, without any lock. */
+bool fu_patch_was_tried(const u8 *site);
+
+#endif

@@ -1,0 +1,412 @@
+/*
+ * What a system call leaves alone: every register but three, flags, the red zone, vector and
+ * x87 state, however little stack there is and whoever calls, a signal handler too. On the
+ * kernel this is so by itself; under the shim the calls below are jumps into the library,
+ * and the run fails if they were trapped (tests/CMakeLists.txt).
+ */
+#include "tests/ring_util.h"
+
+#include <cpuid.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+#define STACK_BYTES (16 * 1024)
+#define CALLS       2000
+
+static struct tr_ring ring;
+
+static int setup(void **state)
+{
+	(void)state;
+	return tr_init(&ring, 8, 0);
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	tr_exit(&ring);
+	return 0;
+}
+
+/* io_uring_enter(fd, n, min, flags, NULL, 0) */
+static long enter(long fd, long n, long min, long flags)
+{
+	register long r10 __asm__("r10") = flags;
+	register long r8 __asm__("r8") = 0;
+	register long r9 __asm__("r9") = 0;
+	long ret;
+
+	__asm__ volatile("movl $426, %%eax\n\tsyscall"
+	                 : "=&a"(ret)
+	                 : "D"(fd), "S"(n), "d"(min), "r"(r10), "r"(r8), "r"(r9)
+	                 : "rcx", "r11", "memory");
+	return ret;
+}
+
+/* ---- registers ---- */
+
+enum { RAX, RBX, RCX, RDX, RSI, RDI, RBP, RSP, R8, R9, R10, R11, R12, R13, R14, R15, FLAGS, NREGS };
+
+/* Two ways to write the same call: the number right before it, and far in front of it. */
+void marked_near(void);
+void marked_apart(void);
+void marked_register(void);
+extern const char marked_near_after[], marked_apart_after[], marked_register_after[];
+extern const unsigned char marked_near_at[], marked_apart_at[], marked_register_at[];
+uint64_t marked_in[NREGS], marked_out[NREGS], marked_red[16];
+
+#define MARKED(name, call)                                                                \
+	__asm__(".text\n.globl " name ", " name "_after, " name "_at\n.type " name        \
+	        ", @function\n" name ":\n"                                                \
+	        "	.cfi_startproc\n"                                                       \
+	        "	push %rbx\n	push %rbp\n	push %r12\n	push %r13\n	push "                  \
+	        "%r14\n	push %r15\n"                                                      \
+	        "	.cfi_adjust_cfa_offset 48\n"                                            \
+	        "	lea -128(%rsp), %rdi\n	mov $16, %ecx\n	mov $0x7777777777777777, %rax\n" \
+	        "	rep stosq\n"                                                            \
+	        "	mov marked_in+8*1(%rip), %rbx\n	mov marked_in+8*3(%rip), %rdx\n"        \
+	        "	mov marked_in+8*4(%rip), %rsi\n	mov marked_in+8*5(%rip), %rdi\n"        \
+	        "	mov marked_in+8*6(%rip), %rbp\n	mov marked_in+8*8(%rip), %r8\n"         \
+	        "	mov marked_in+8*9(%rip), %r9\n	mov marked_in+8*10(%rip), %r10\n"        \
+	        "	mov marked_in+8*12(%rip), %r12\n	mov marked_in+8*13(%rip), %r13\n"      \
+	        "	mov marked_in+8*14(%rip), %r14\n	mov marked_in+8*15(%rip), %r15\n"      \
+	        "	mov %rsp, marked_in+8*7(%rip)\n"                                        \
+	        "	lea -128(%rsp), %rsp\n	push marked_in+8*16(%rip)\n	popfq\n"             \
+	        "	lea 128(%rsp), %rsp\n" call "	syscall\n" name "_after:\n"       \
+	        "	mov %rax, marked_out+8*0(%rip)\n	mov %rbx, marked_out+8*1(%rip)\n"      \
+	        "	mov %rcx, marked_out+8*2(%rip)\n	mov %rdx, marked_out+8*3(%rip)\n"      \
+	        "	mov %rsi, marked_out+8*4(%rip)\n	mov %rdi, marked_out+8*5(%rip)\n"      \
+	        "	mov %rbp, marked_out+8*6(%rip)\n	mov %rsp, marked_out+8*7(%rip)\n"      \
+	        "	mov %r8, marked_out+8*8(%rip)\n	mov %r9, marked_out+8*9(%rip)\n"        \
+	        "	mov %r10, marked_out+8*10(%rip)\n	mov %r11, marked_out+8*11(%rip)\n"    \
+	        "	mov %r12, marked_out+8*12(%rip)\n	mov %r13, marked_out+8*13(%rip)\n"    \
+	        "	mov %r14, marked_out+8*14(%rip)\n	mov %r15, marked_out+8*15(%rip)\n"    \
+	        "	lea -136(%rsp), %rsp\n	pushfq\n	pop marked_out+8*16(%rip)\n	"           \
+	        "cld\n"                                                                   \
+	        "	lea 8(%rsp), %rsi\n	lea marked_red(%rip), %rdi\n	mov $16, %ecx\n"       \
+	        "	rep movsq\n"                                                            \
+	        "	lea 136(%rsp), %rsp\n"                                                  \
+	        "	pop %r15\n	pop %r14\n	pop %r13\n	pop %r12\n	pop "                       \
+	        "%rbp\n	pop %rbx\n"                                                       \
+	        "	.cfi_adjust_cfa_offset -48\n"                                           \
+	        "	ret\n	.cfi_endproc\n.size " name ", .-" name "\n")
+
+MARKED("marked_near", "marked_near_at: mov $426, %eax\n");
+MARKED("marked_apart", "marked_apart_at: mov $426, %eax\n"
+                       "	mov %r12, %r12\n	lea (%r13), %r13\n");
+/* The load of an argument has room for the jump; the number comes from a register. */
+MARKED("marked_register", "	mov $426, %ecx\n	nop\n"
+                          "	mov %r14, %r14\n"
+                          "marked_register_at: mov marked_in+8*9(%rip), %r9\n"
+                          "	mov %ecx, %eax\n");
+
+static void check_marked(void (*call)(void), const char *after, uint64_t flags)
+{
+	for (int i = 0; i < NREGS; i++)
+		marked_in[i] = 0x0101010101010101u * (unsigned)(i + 1);
+	marked_in[RDI] = (uint64_t)(unsigned)ring.fd;
+	marked_in[RSI] = 1;
+	marked_in[RDX] = 0;
+	marked_in[R10] = 0;
+	marked_in[FLAGS] = flags;
+	memset(marked_out, 0, sizeof(marked_out));
+	tr_prep(&ring, IORING_OP_NOP, -1, NULL, 0, 0, 5);
+	tr_publish(&ring);
+	call();
+	assert_int_equal(marked_out[RAX], 1);
+	assert_int_equal(tr_peek(&ring)->user_data, 5);
+	tr_seen(&ring);
+	for (int i = RBX; i < FLAGS; i++) {
+		if (i != RCX && i != R11)
+			assert_int_equal(marked_out[i], marked_in[i]);
+	}
+	assert_int_equal(marked_out[RCX], (uint64_t)(uintptr_t)after);
+	assert_int_equal(marked_out[R11], flags);
+	assert_int_equal(marked_out[FLAGS], flags);
+	for (int i = 0; i < 16; i++)
+		assert_int_equal(marked_red[i], 0x7777777777777777u);
+}
+
+static void test_registers(void **state)
+{
+	/* none, all arithmetic ones, carry, overflow, and the direction flag */
+	static const uint64_t flags[] = { 0x202, 0xad7, 0x203, 0xa02, 0x602, 0xed7 };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(flags) / sizeof(flags[0]); i++) {
+		check_marked(marked_near, marked_near_after, flags[i]);
+		check_marked(marked_apart, marked_apart_after, flags[i]);
+		check_marked(marked_register, marked_register_after, flags[i]);
+	}
+}
+
+/* The sites above hold a jump by now, and only there. */
+static void test_sites(void **state)
+{
+	const char *patch = getenv("FAKEURING_PATCH");
+	bool patched = tr_under_shim() && !(patch && *patch == '0');
+
+	(void)state;
+	assert_int_equal(*marked_near_at == 0xe9, patched);
+	assert_int_equal(*marked_apart_at == 0xe9, patched);
+	assert_int_equal(*marked_register_at == 0xe9, patched);
+	assert_memory_equal(marked_near_after - 2, "\x0f\x05", 2);
+	assert_memory_equal(marked_apart_after - 2, "\x0f\x05", 2);
+	assert_memory_equal(marked_register_after - 2, "\x0f\x05", 2);
+}
+
+/* ---- vector and x87 state ---- */
+
+#define AREA_BYTES 4096
+#define COMPONENTS 0xe7u /* x87, SSE, AVX, AVX-512 */
+
+struct area {
+	_Alignas(64) unsigned char bytes[AREA_BYTES];
+};
+
+static uint32_t components(void)
+{
+	uint32_t a, b, c, d;
+
+	if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_OSXSAVE))
+		return 0;
+	__asm__ volatile("xgetbv" : "=a"(a), "=d"(d) : "c"(0));
+	return a & COMPONENTS;
+}
+
+/* A state in which no two bytes of a register are alike. */
+static void fill(struct area *in, uint32_t mask)
+{
+	uint32_t a, offset, c, d, size;
+	const uint32_t mxcsr = 0x5f80; /* rounds up */
+	const uint16_t fcw = 0x0b7f;   /* so does this */
+
+	memset(in, 0, sizeof(*in));
+	memcpy(in->bytes, &fcw, 2);
+	in->bytes[4] = 0xff; /* all eight in use */
+	memcpy(in->bytes + 24, &mxcsr, 4);
+	for (int i = 0; i < 8; i++) {
+		for (int k = 0; k < 8; k++)
+			in->bytes[32 + 16 * i + k] = (unsigned char)(0x80 + 8 * i + k);
+		in->bytes[32 + 16 * i + 9] = 0x3f;
+	}
+	for (int i = 160; i < 416; i++)
+		in->bytes[i] = (unsigned char)(i * 7);
+	for (uint32_t n = 2; n < 8; n++) {
+		if (!(mask >> n & 1))
+			continue;
+		__cpuid_count(0xd, n, size, offset, c, d);
+		for (a = 0; a < size; a++)
+			in->bytes[offset + a] = (unsigned char)((offset + a) * 11);
+	}
+	memcpy(in->bytes + 512, &mask, 4);
+}
+
+static long enter_with_state(struct area *in, struct area *out, struct area *own, uint32_t mask,
+                             long fd, long n)
+{
+	register void *r12 __asm__("r12") = in;
+	register void *r13 __asm__("r13") = out;
+	register void *r14 __asm__("r14") = own;
+	register long r15 __asm__("r15") = mask;
+	register long r10 __asm__("r10") = 0;
+	register long r8 __asm__("r8") = 0;
+	register long r9 __asm__("r9") = 0;
+	long ret, a2 = 0;
+
+	__asm__ volatile("mov %%r15d, %%eax\n\txsave64 (%%r14)\n\txrstor64 (%%r12)\n\t"
+	                 "mov $426, %%eax\n\tsyscall\n\t"
+	                 "mov %%rax, %%rcx\n\tmov %%r15d, %%eax\n\txorl %%edx, %%edx\n\t"
+	                 "xsave64 (%%r13)\n\txrstor64 (%%r14)\n\tmov %%rcx, %%rax\n\t"
+	                 : "=&a"(ret), "+d"(a2)
+	                 : "D"(fd), "S"(n), "r"(r10), "r"(r8), "r"(r9), "r"(r12), "r"(r13),
+	                   "r"(r14), "r"(r15)
+	                 : "rcx", "r11", "memory");
+	return ret;
+}
+
+static void check_state(uint32_t mask, long n)
+{
+	static struct area in, out, own;
+	uint32_t offset, size, c, d;
+
+	fill(&in, mask);
+	memset(&out, 0, sizeof(out));
+	memset(&own, 0, sizeof(own));
+	assert_int_equal(enter_with_state(&in, &out, &own, mask, ring.fd, n), n);
+	assert_memory_equal(out.bytes, in.bytes, 2);           /* control word */
+	assert_memory_equal(out.bytes + 24, in.bytes + 24, 4); /* MXCSR */
+	for (int i = 0; i < 8; i++)
+		assert_memory_equal(out.bytes + 32 + 16 * i, in.bytes + 32 + 16 * i, 10);
+	assert_memory_equal(out.bytes + 160, in.bytes + 160, 256);
+	for (uint32_t i = 2; i < 8; i++) {
+		if (!(mask >> i & 1))
+			continue;
+		__cpuid_count(0xd, i, size, offset, c, d);
+		assert_memory_equal(out.bytes + offset, in.bytes + offset, size);
+	}
+}
+
+/* A sanitizer's run time, which an instrumented library calls, does use vector registers. */
+#ifdef __SANITIZE_ADDRESS__
+#define VECTORS_KEPT false
+#else
+#define VECTORS_KEPT true
+#endif
+
+static void test_vector_state(void **state)
+{
+	uint32_t mask = components();
+	int fd = tr_temp_file(8192), pipe_fds[2];
+	char buf[4096], byte;
+
+	(void)state;
+	if (!mask || (tr_under_shim() && !VECTORS_KEPT)) {
+		close(fd);
+		skip();
+	}
+	assert_int_equal(pipe(pipe_fds), 0);
+	check_state(mask, 0);
+	tr_prep(&ring, IORING_OP_NOP, -1, NULL, 0, 0, 1);
+	tr_prep(&ring, IORING_OP_READ, fd, buf, sizeof(buf), 0, 2);
+	/* One that waits, and one for a worker, which has to be started. */
+	tr_prep(&ring, IORING_OP_READ, pipe_fds[0], &byte, 1, 0, 3);
+	tr_prep(&ring, IORING_OP_READ, fd, buf, sizeof(buf), 4096, 4)->flags = IOSQE_ASYNC;
+	tr_publish(&ring);
+	check_state(mask, 4);
+	assert_int_equal(write(pipe_fds[1], "x", 1), 1);
+	for (int i = 0; i < 4; i++) {
+		struct io_uring_cqe cqe;
+
+		assert_int_equal(tr_wait(&ring, &cqe), 0);
+		assert_true(cqe.res >= 0);
+	}
+	close(fd);
+	close(pipe_fds[0]);
+	close(pipe_fds[1]);
+}
+
+/* ---- little stack ---- */
+
+static ucontext_t outside, inside;
+
+static void on_small_stack(void)
+{
+	int fd = tr_temp_file(4096), pipe_fds[2] = { -1, -1 };
+	static char buf[4096];
+
+	if (pipe(pipe_fds))
+		abort();
+	for (int i = 0; i < 50; i++) {
+		tr_prep(&ring, IORING_OP_NOP, -1, NULL, 0, 0, 1);
+		tr_prep(&ring, IORING_OP_READ, fd, buf, sizeof(buf), 0, 2);
+		tr_prep(&ring, IORING_OP_READ, fd, buf, 1, 0, 3)->flags = IOSQE_ASYNC;
+		tr_prep(&ring, IORING_OP_READ, pipe_fds[0], buf, 1, 0, 4);
+		tr_publish(&ring);
+		if (enter(ring.fd, 4, 3, IORING_ENTER_GETEVENTS) != 4)
+			abort();
+		if (write(pipe_fds[1], "x", 1) != 1)
+			abort();
+		for (int k = 0; k < 4; k++) {
+			while (!tr_peek(&ring)) {
+				if (enter(ring.fd, 0, 1, IORING_ENTER_GETEVENTS))
+					abort();
+			}
+			if (tr_peek(&ring)->res < 0)
+				abort();
+			tr_seen(&ring);
+		}
+	}
+	close(fd);
+	close(pipe_fds[0]);
+	close(pipe_fds[1]);
+}
+
+static void test_coroutine(void **state)
+{
+	char *stack = mmap(NULL, STACK_BYTES + 4096, PROT_READ | PROT_WRITE,
+	                   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	(void)state;
+	assert_true(stack != MAP_FAILED);
+	assert_int_equal(mprotect(stack, 4096, PROT_NONE), 0);
+	assert_int_equal(getcontext(&inside), 0);
+	inside.uc_stack.ss_sp = stack + 4096;
+	inside.uc_stack.ss_size = STACK_BYTES;
+	inside.uc_link = &outside;
+	makecontext(&inside, on_small_stack, 0);
+	assert_int_equal(swapcontext(&outside, &inside), 0);
+	munmap(stack, STACK_BYTES + 4096);
+}
+
+/* ---- a signal handler ---- */
+
+static volatile int handled;
+
+static void on_usr1(int sig)
+{
+	(void)sig;
+	tr_prep(&ring, IORING_OP_NOP, -1, NULL, 0, 0, 9);
+	tr_publish(&ring);
+	if (enter(ring.fd, 1, 1, IORING_ENTER_GETEVENTS) == 1)
+		handled++;
+	tr_seen(&ring);
+}
+
+static void test_signal_handler(void **state)
+{
+	struct sigaction act = { .sa_handler = on_usr1 }, old;
+
+	(void)state;
+	handled = 0;
+	assert_int_equal(sigaction(SIGUSR1, &act, &old), 0);
+	for (int i = 0; i < 20; i++)
+		raise(SIGUSR1);
+	assert_int_equal(sigaction(SIGUSR1, &old, NULL), 0);
+	assert_int_equal(handled, 20);
+}
+
+/* ---- many calls, and other threads ---- */
+
+static void *call_many(void *arg)
+{
+	struct tr_ring own;
+
+	(void)arg;
+	if (tr_init(&own, 8, 0))
+		abort();
+	for (int i = 0; i < CALLS; i++) {
+		tr_prep(&own, IORING_OP_NOP, -1, NULL, 0, 0, (unsigned)i);
+		tr_publish(&own);
+		if (enter(own.fd, 1, 0, 0) != 1 || tr_peek(&own)->user_data != (unsigned)i)
+			abort();
+		tr_seen(&own);
+	}
+	tr_exit(&own);
+	return NULL;
+}
+
+static void test_many_calls(void **state)
+{
+	pthread_t t[3];
+
+	(void)state;
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(pthread_create(&t[i], NULL, call_many, NULL), 0);
+	call_many(NULL);
+	for (int i = 0; i < 3; i++)
+		pthread_join(t[i], NULL);
+}
+
+#define ON_RING(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+static const struct CMUnitTest tests[] = {
+	ON_RING(test_registers), ON_RING(test_sites),          ON_RING(test_vector_state),
+	ON_RING(test_coroutine), ON_RING(test_signal_handler), ON_RING(test_many_calls),
+};
+
+TR_MAIN("patched", tests)
