@@ -27,6 +27,7 @@
 #include "engine/path.h"
 #include "engine/registry.h"
 #include "engine/thread.h"
+#include "engine/host.h"
 #include "rings/mem.h"
 #include "rings/sys.h"
 #include "rings/user.h"
@@ -122,8 +123,8 @@ int fu_futexv_prep(struct fu_req *req, const struct fu_sqe *sqe)
 	struct futex *f = fu_cmd(req, struct futex);
 	const struct member *m;
 
-	if (sqe->fd || sqe->buf_index || sqe->file_index || sqe->addr2 || sqe->op_flags ||
-	    sqe->addr3)
+	if (fu_host_lacks(IORING_OP_FUTEX_WAITV) || sqe->fd || sqe->buf_index || sqe->file_index ||
+	    sqe->addr2 || sqe->op_flags || sqe->addr3)
 		return -EINVAL;
 	if (!sqe->len || sqe->len > VECTOR_MAX)
 		return -EINVAL;

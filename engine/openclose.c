@@ -17,6 +17,7 @@
 
 #include "engine/entry.h"
 #include "engine/fileinfo.h"
+#include "engine/host.h"
 #include "engine/path.h"
 #include "engine/register.h"
 #include "engine/registry.h"
@@ -158,6 +159,8 @@ int fu_openat2_prep(struct fu_req *req, const struct fu_sqe *sqe)
 
 	__builtin_memset(open, 0, sizeof(*open));
 	open->has_how = true;
+	if (fu_host_lacks(IORING_OP_OPENAT2))
+		return -EINVAL;
 	ret = get_how(&open->how, sqe->addr2, sqe->len);
 	return ret ? ret : open_prep(req, sqe);
 }
@@ -195,19 +198,15 @@ static long open_blocking(void *arg, u64 old_limit)
 	struct fu_req *req = arg;
 	const struct open *open = fu_cmd(req, struct open);
 	struct open_how how = open->how;
-	long ret = -ENOSYS;
 
 	(void)old_limit;
 	if (open->slot)
 		how.flags |= O_CLOEXEC;
 	if (open->has_how)
-		ret = fu_sys_block(&req->cancelled, SYS_openat2, open->dfd, (long)open->path.s,
-		                   (long)&how, sizeof(how), 0, 0);
-	/* Before Linux 5.6: the same, as long as nothing is asked that only openat2 has. */
-	if (ret == -ENOSYS && !how.resolve)
-		ret = fu_sys_block(&req->cancelled, SYS_openat, open->dfd, (long)open->path.s,
-		                   (long)how.flags, (long)how.mode, 0, 0);
-	return ret;
+		return fu_sys_block(&req->cancelled, SYS_openat2, open->dfd, (long)open->path.s,
+		                    (long)&how, sizeof(how), 0, 0);
+	return fu_sys_block(&req->cancelled, SYS_openat, open->dfd, (long)open->path.s,
+	                    (long)how.flags, (long)how.mode, 0, 0);
 }
 
 int fu_openat_issue(struct fu_req *req, u32 issue_flags)

@@ -354,6 +354,13 @@ static int finish(struct fu_req *req, struct rw *rw, long ret)
 	return FU_DONE;
 }
 
+/* Whether the file may have refused RWF_NOWAIT as such. Before 5.5, for a buffered write: -EINVAL.
+ */
+static bool nowait_refused(const struct fu_req *req, const struct rw *rw, long ret)
+{
+	return ret == -EOPNOTSUPP || (ret == -EINVAL && rw->write && !(req->flags & FU_REQ_NOWAIT));
+}
+
 /* -EOPNOTSUPP of a write is "would block" if the file does know RWF_NOWAIT for reads. */
 static long refused_nowait(struct fu_req *req, struct rw *rw, u8 info)
 {
@@ -397,7 +404,7 @@ static int attempt(struct fu_req *req, struct rw *rw, u32 issue_flags)
 	}
 	for (;;) {
 		ret = transfer(req, rw, rw->rw_flags | RWF_NOWAIT, false);
-		if (ret == -EOPNOTSUPP)
+		if (nowait_refused(req, rw, ret))
 			ret = refused_nowait(req, rw, info);
 		if (ret == -EAGAIN) {
 			if ((info & FU_FILE_REG) && fu_file_is_reg(req))

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 
+#include "engine/host.h"
 #include "engine/path.h"
 #include "engine/thread.h"
 #include "rings/sys.h"
@@ -20,7 +21,7 @@ int fu_statx_prep(struct fu_req *req, const struct fu_sqe *sqe)
 {
 	struct statx_cmd *sx = fu_cmd(req, struct statx_cmd);
 
-	if (sqe->buf_index || sqe->splice_fd_in)
+	if (fu_host_lacks(IORING_OP_STATX) || sqe->buf_index || sqe->splice_fd_in)
 		return -EINVAL;
 	if (req->flags & FU_REQ_FIXED_FILE)
 		return -EBADF;

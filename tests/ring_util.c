@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -406,6 +407,26 @@ void tr_sleep_ms(unsigned ms)
 bool tr_under_shim(void)
 {
 	return getenv("FU_TEST_UNDER_SHIM") != NULL;
+}
+
+bool tr_has_op(struct tr_ring *r, int op)
+{
+	struct {
+		struct io_uring_probe head;
+		struct io_uring_probe_op ops[256];
+	} probe;
+
+	memset(&probe, 0, sizeof(probe));
+	assert_int_equal(tr_sys_register(r->fd, IORING_REGISTER_PROBE, &probe, 256), 0);
+	return probe.ops[op].flags & IO_URING_OP_SUPPORTED;
+}
+
+bool tr_has_rwf(int fd, int flag)
+{
+	char byte;
+	struct iovec iov = { .iov_base = &byte, .iov_len = 1 };
+
+	return preadv2(fd, &iov, 1, -1, flag) >= 0 || errno != EOPNOTSUPP;
 }
 
 int tr_wait_child(pid_t pid)

@@ -96,6 +96,10 @@ unsigned char tr_pattern(size_t at);
 void tr_sleep_ms(unsigned ms);
 /* True when the shim serves; false when the program runs on the kernel, as the oracle. */
 bool tr_under_shim(void);
+/* Whether there is this operation: three stand on system calls that old kernels do not have. */
+bool tr_has_op(struct tr_ring *r, int op);
+/* Whether preadv2 takes this flag for a file, of which it may read a byte. */
+bool tr_has_rwf(int fd, int flag);
 /* Waits for a child and returns its exit status, 128 + signal if it was killed. */
 int tr_wait_child(pid_t pid);
 

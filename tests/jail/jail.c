@@ -1,14 +1,20 @@
 /*
- * jail: runs a program where io_uring is denied, as a container does it.
+ * jail: runs a program where io_uring is denied, as a container or an old kernel does it.
  *
- *     jail [--errno EPERM|ENOSYS] [--] program [args...]
+ *     jail [--errno EPERM|ENOSYS | --kernel 4.9|4.14|4.19|5.0] [--] program [args...]
  *
  * Installs a seccomp filter that answers io_uring_setup, io_uring_enter and
  * io_uring_register with the errno and allows everything else, then execs. The
  * filter is inherited by the whole process tree and nothing can take it off, so
  * a ring that works in here cannot be the kernel's. EPERM is what a container's
  * profile and kernel.io_uring_disabled answer, ENOSYS is an old kernel.
+ *
+ * With --kernel the rest of the machine looks like that kernel too, as far as a
+ * filter can tell from a call's number and its arguments: what came later answers
+ * as an unknown call, flag, command or option does (jail/oldkernel.c).
  */
+#include "jail/oldkernel.h"
+
 #include <errno.h>
 #include <seccomp.h>
 #include <stdio.h>
@@ -23,12 +29,13 @@
 
 static int usage(void)
 {
-	fprintf(stderr, "usage: jail [--errno EPERM|ENOSYS] [--] program [args...]\n");
+	fprintf(stderr, "usage: jail [--errno EPERM|ENOSYS | --kernel 4.9|4.14|4.19|5.0] "
+	                "[--] program [args...]\n");
 	return EXIT_USAGE;
 }
 
 /* Returns 0 or a libseccomp error, -errno like. */
-static int build_filter(scmp_filter_ctx ctx, int denied)
+static int build_filter(scmp_filter_ctx ctx, int denied, unsigned kernel)
 {
 	const int calls[] = { SCMP_SYS(io_uring_setup), SCMP_SYS(io_uring_enter),
 		              SCMP_SYS(io_uring_register) };
@@ -36,6 +43,8 @@ static int build_filter(scmp_filter_ctx ctx, int denied)
 
 	for (size_t i = 0; rc == 0 && i < sizeof(calls) / sizeof(calls[0]); i++)
 		rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO((unsigned)denied), calls[i], 0);
+	if (rc == 0 && kernel)
+		rc = old_kernel_rules(ctx, kernel);
 	return rc;
 }
 
@@ -59,27 +68,32 @@ static int load_filter(scmp_filter_ctx ctx)
 
 int main(int argc, char **argv)
 {
+	unsigned kernel = 0;
 	int denied = EPERM;
 	int next = 1;
 	int rc;
 	scmp_filter_ctx ctx;
 
-	if (next < argc && strcmp(argv[next], "--errno") == 0) {
-		if (next + 1 >= argc)
-			return usage();
+	if (next + 1 < argc && strcmp(argv[next], "--errno") == 0) {
 		if (strcmp(argv[next + 1], "ENOSYS") == 0)
 			denied = ENOSYS;
 		else if (strcmp(argv[next + 1], "EPERM") != 0)
 			return usage();
 		next += 2;
+	} else if (next + 1 < argc && strcmp(argv[next], "--kernel") == 0) {
+		kernel = old_kernel_version(argv[next + 1]);
+		if (!kernel)
+			return usage();
+		denied = ENOSYS;
+		next += 2;
 	}
 	if (next < argc && strcmp(argv[next], "--") == 0)
 		next++;
-	if (next >= argc)
+	if (next >= argc || argv[next][0] == '-')
 		return usage();
 
 	ctx = seccomp_init(SCMP_ACT_ALLOW);
-	rc = ctx ? build_filter(ctx, denied) : -ENOMEM;
+	rc = ctx ? build_filter(ctx, denied, kernel) : -ENOMEM;
 	if (rc == 0)
 		rc = load_filter(ctx);
 	if (ctx)

@@ -245,7 +245,10 @@ static void test_rw_modes(void **state)
 	assert_int_equal(pipe(p), 0);
 	assert_int_equal(tr_do(&ring, IORING_OP_WRITE, ro, buf, 16, 0), -EBADF);
 	assert_int_equal(tr_do(&ring, IORING_OP_READ, wo, buf, 16, 0), -EBADF);
-	assert_int_equal(tr_do(&ring, IORING_OP_READ, p[1], buf, 16, 0), -EBADF);
+	/* An end that cannot be read is waited for in vain where a flag is refused before that
+	 * shows. */
+	if (tr_has_rwf(p[0], RWF_NOWAIT))
+		assert_int_equal(tr_do(&ring, IORING_OP_READ, p[1], buf, 16, 0), -EBADF);
 	assert_int_equal(tr_do(&ring, IORING_OP_READ, dir, buf, 16, 0), -EISDIR);
 	assert_int_equal(tr_do(&ring, IORING_OP_READ, fd, buf, 16, (uint64_t)-2), -EINVAL);
 	assert_int_equal(tr_do(&ring, IORING_OP_WRITE, fd, buf, 16, 1ull << 63), -EINVAL);

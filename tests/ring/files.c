@@ -89,6 +89,10 @@ static void test_open_flags(void **state)
 static void test_open_fifo(void **state)
 {
 	(void)state;
+	/* What is in the name cache is opened without waiting, where there is a way to ask for
+	 * that. */
+	if (!tr_has_op(&ring, IORING_OP_OPENAT2))
+		skip();
 	check_opened("fifo", O_RDONLY, O_RDONLY, 0);
 	check_opened("fifo", O_RDWR, O_RDWR, 0);
 	assert_int_equal(do_open("fifo", O_WRONLY, 0), -ENXIO);
@@ -110,6 +114,10 @@ static void test_openat2(void **state)
 	int fd;
 
 	(void)state;
+	if (!tr_has_op(&ring, IORING_OP_OPENAT2)) {
+		assert_int_equal(do_open2("file", &big, sizeof(big)), -EINVAL);
+		skip();
+	}
 	fd = do_open2("file", &big, sizeof(big));
 	assert_true(fd >= 0);
 	close(fd);
