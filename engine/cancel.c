@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <time.h>
 
+#include "engine/peers.h"
 #include "rings/sys.h"
 #include "rings/user.h"
 
@@ -153,19 +154,33 @@ static void end_taken(struct fu_req *req, void (*end)(struct fu_req *req))
 	}
 }
 
-long fu_cancel(struct fu_cancel *cd)
+long fu_cancel_take(struct fu_cancel *cd, struct fu_req **taken)
 {
 	struct sweep s = { .all = cd->flags & IORING_ASYNC_CANCEL_ALL };
 
 	fu_lock(&cd->ctx->lock);
 	sweep(cd, &s);
 	fu_unlock(&cd->ctx->lock);
-	end_taken(s.taken, fu_req_cancelled);
+	*taken = s.taken;
 	if (cd->flags & (IORING_ASYNC_CANCEL_ALL | IORING_ASYNC_CANCEL_ANY))
 		return s.count;
 	if (s.count)
 		return s.groups ? 1 : 0;
 	return s.already ? -EALREADY : -ENOENT;
+}
+
+void fu_cancel_end(struct fu_req *taken)
+{
+	end_taken(taken, fu_req_cancelled);
+}
+
+long fu_cancel(struct fu_cancel *cd)
+{
+	struct fu_req *taken;
+	long ret = fu_cancel_take(cd, &taken);
+
+	fu_cancel_end(taken);
+	return ret;
 }
 
 /*
@@ -249,6 +264,8 @@ int fu_async_cancel_issue(struct fu_req *req, u32 issue_flags)
 		ret = fu_cancel(&cd);
 		if (issue_flags & FU_ISSUE_WORKER)
 			fu_submit_unlock(req->ctx);
+		if (fu_peers_ask(req, &cd, ret, issue_flags))
+			return FU_TAKEN;
 	}
 	if (ret < 0)
 		fu_req_set_fail(req);
@@ -266,6 +283,7 @@ int fu_cancel_check_fd(const struct fu_cancel *cd)
 
 /* ---- IORING_REGISTER_SYNC_CANCEL ---- */
 
+/* submit_lock held, and perhaps let go of for a while. */
 static long sync_cancel_once(struct fu_cancel *cd)
 {
 	long ret = 0;
@@ -273,7 +291,15 @@ static long sync_cancel_once(struct fu_cancel *cd)
 	/* A registered file may change while the lock is let go. */
 	if ((cd->flags & IORING_ASYNC_CANCEL_FD) && (cd->flags & IORING_ASYNC_CANCEL_FD_FIXED))
 		ret = fu_cancel_check_fd(cd);
-	return ret ? ret : fu_cancel(cd);
+	if (ret)
+		return ret;
+	ret = fu_cancel(cd);
+	if (fu_peers_may_have(cd, ret)) {
+		fu_submit_unlock(cd->ctx);
+		ret = fu_peers_cancel(cd, ret);
+		fu_submit_lock(cd->ctx);
+	}
+	return ret;
 }
 
 /* Tries again at each completion until the request is gone. submit_lock held, and let go of. */

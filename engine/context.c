@@ -83,6 +83,8 @@ void fu_ctx_adopt(struct fu_ctx *ctx, u32 gen)
 	ctx->gen = gen;
 	ctx->refs = 1;
 	ctx->peer_slot = 0;
+	ctx->joined = 0;
+	fu_store_relaxed(&ctx->ring.ctrl->shared, 1);
 	ctx->sq = NULL;
 	ctx->link_head = ctx->link_last = NULL;
 	ctx->drain_active = ctx->drain_next = ctx->submitting = false;

@@ -152,7 +152,7 @@ struct fu_req {
 	u8 where;
 	u16 buf_index; /* registered buffer, group, or the buffer id once one is selected */
 	u16 buf_group;
-	u16 pad;
+	u16 record; /* index in ctrl->records plus 1 (orphans.c) */
 	u32 sqe_fd; /* as it stood in the SQE: what cancellation by descriptor matches */
 	u32 cancel_seq;
 	struct fu_file_node *node;    /* registered file held */
@@ -205,6 +205,7 @@ struct fu_ctx {
 	int prog_fd; /* a number under which the program has it, last we knew */
 	u32 gen;     /* process generation that this context belongs to */
 	u32 peer_slot;
+	u32 joined; /* index of this process in ctrl->peers plus 1; ctx->lock to change */
 
 	/* Constant after setup. */
 	bool deferred; /* DEFER_TASKRUN */
@@ -423,6 +424,8 @@ void fu_poller_watch_ring(struct fu_ctx *ctx);
 void fu_poller_unwatch_ring(struct fu_ctx *ctx);
 /* Starts the poller thread if there is none. 0 or -errno. */
 int fu_poller_start(void);
+/* The poller thread's id, 0 while there is none. */
+u32 fu_poller_tid(void);
 void fu_poller_reset(void);
 
 /* ---- timer.c ---- */
@@ -497,8 +500,13 @@ struct fu_cancel {
 	u32 seq;
 	struct fu_req *self; /* never matches */
 };
-/* Cancels matching requests: count, -ENOENT, or -EALREADY. submit_lock held. */
+/* Cancels matching requests of this process: count, -ENOENT, or -EALREADY. submit_lock held. */
 long fu_cancel(struct fu_cancel *cd);
+/* The first half, for which no lock is needed: *taken are the caller's, to be ended by the second.
+ */
+long fu_cancel_take(struct fu_cancel *cd, struct fu_req **taken);
+/* submit_lock held. */
+void fu_cancel_end(struct fu_req *taken);
 /* Cancels everything of a ring that goes away. submit_lock not held. */
 void fu_cancel_everything(struct fu_ctx *ctx);
 /* Ends an owned request with -ECANCELED, after what completes now: the cancellation itself comes

@@ -60,6 +60,12 @@ void fu_fork_parent(void);
 void fu_fork_child(void);
 
 /*
+ * The program is about to execute another one, which will succeed as far as one can tell: its
+ * requests in rings that other processes use end, and these see it.
+ */
+void fu_exec_prepare(void);
+
+/*
  * SIGSYS that the engine sent itself (to interrupt a blocked worker) arrives with
  * si_code SI_TKILL on an engine thread: true if so, and the handler just returns.
  */

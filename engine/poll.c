@@ -12,6 +12,7 @@
 #include <sys/epoll.h>
 
 #include "engine/entry.h"
+#include "engine/peers.h"
 #include "rings/sys.h"
 
 #define ALWAYS (EPOLLERR | EPOLLHUP)
@@ -241,6 +242,16 @@ int fu_poll_remove_issue(struct fu_req *req, u32 issue_flags)
 	}
 	if (issue_flags & FU_ISSUE_WORKER)
 		fu_submit_unlock(req->ctx);
+	if (!(upd->flags & (IORING_POLL_UPDATE_EVENTS | IORING_POLL_UPDATE_USER_DATA))) {
+		const struct fu_cancel cd = { .ctx = req->ctx,
+			                      .user_data = upd->old_user_data,
+			                      .flags = IORING_ASYNC_CANCEL_USERDATA |
+			                               IORING_ASYNC_CANCEL_OP,
+			                      .opcode = IORING_OP_POLL_ADD };
+
+		if (fu_peers_ask(req, &cd, ret, issue_flags))
+			return FU_TAKEN;
+	}
 	if (ret < 0)
 		fu_req_set_fail(req);
 	fu_req_result(req, ret, 0);

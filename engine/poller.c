@@ -9,8 +9,8 @@
  * event per arming. The others stay in the set, edge-triggered; an edge that comes
  * while the slot is BUSY is kept and handed over by the next arming.
  *
- * The same set holds the peers of all rings (hang-up: the ring has ended) and the
- * timer descriptors.
+ * The same set holds the peers of all rings (hang-up: the ring has ended; a byte: another
+ * process asks something) and the timer descriptors.
  */
 #include "engine/engine.h"
 
@@ -19,6 +19,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 
+#include "engine/peers.h"
 #include "engine/poller.h"
 #include "engine/registry.h"
 #include "rings/fds.h"
@@ -56,6 +57,7 @@ struct slot {
 static struct {
 	struct fu_lock lock; /* guards all below */
 	bool running;
+	u32 tid; /* of the thread; atomic */
 	int epfd, wakefd;
 	struct slot **chunks;
 	u32 nr_slots, free_head, used;
@@ -151,7 +153,7 @@ static void special_event(u32 what)
 		fu_timers_expire(what);
 }
 
-/* Returns whether a ring seems to have lost its last descriptor. */
+/* Returns whether a ring has lost its last descriptor, or is asked for. */
 static bool handle(const struct epoll_event *events, long n)
 {
 	bool reap = false;
@@ -208,12 +210,15 @@ static void *poller_main(void *arg)
 	struct epoll_event events[MAX_EVENTS];
 
 	(void)arg;
+	__atomic_store_n(&poller.tid, fu_tid(), __ATOMIC_SEQ_CST);
+	fu_registry_each(fu_peer_listens);
 	for (;;) {
 		long n;
 
 		fu_lock(&poller.lock);
 		if (!fu_registry_live() && !poller.used) {
 			fu_store_relaxed(&poller.running, false);
+			fu_store_relaxed(&poller.tid, 0);
 			close_set();
 			fu_unlock(&poller.lock);
 			return NULL;
@@ -274,6 +279,11 @@ int fu_poller_start(void)
 	if (started)
 		fu_registry_each(fu_poller_watch_ring);
 	return ret;
+}
+
+u32 fu_poller_tid(void)
+{
+	return __atomic_load_n(&poller.tid, __ATOMIC_SEQ_CST);
 }
 
 void fu_poller_wake(void)
@@ -439,7 +449,7 @@ void fu_poller_release(struct fu_req *req)
 
 void fu_poller_watch_ring(struct fu_ctx *ctx)
 {
-	struct epoll_event ev = { .events = EPOLLRDHUP | EPOLLONESHOT };
+	struct epoll_event ev = { .events = EPOLLIN | EPOLLRDHUP | EPOLLET };
 	long index;
 
 	if (!fu_load_acquire(&poller.running))

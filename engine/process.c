@@ -9,6 +9,7 @@
 
 #include "engine/entry.h"
 #include "engine/futex.h"
+#include "engine/peers.h"
 #include "engine/registry.h"
 #include "engine/ringfds.h"
 #include "rings/mem.h"
@@ -55,6 +56,7 @@ void fu_fork_prepare(void)
 {
 	if (!initialised)
 		return;
+	fu_registry_each(fu_peer_share);
 	fu_registry_fork_prepare();
 	fu_mem_fork_prepare();
 }

@@ -9,6 +9,7 @@
 #include "engine/entry.h"
 #include "engine/fileinfo.h"
 #include "engine/futex.h"
+#include "engine/peers.h"
 #include "engine/poller.h"
 #include "engine/restrict.h"
 #include "engine/stats.h"
@@ -319,9 +320,41 @@ void fu_registry_each(void (*fn)(struct fu_ctx *ctx))
 	}
 }
 
+static void look_at(struct fu_ctx *ctx)
+{
+	fu_peer_answer(ctx);
+	end_if_hung_up(ctx);
+}
+
 void fu_registry_reap(void)
 {
-	fu_registry_each(end_if_hung_up);
+	fu_registry_each(look_at);
+}
+
+/* Whether `fd` is the program's end of the ring. */
+static bool is_end_of(const struct fu_ctx *ctx, int fd)
+{
+	struct stat st;
+
+	return fd >= 0 && fu_sys(SYS_fstat, fd, &st) == 0 && S_ISSOCK(st.st_mode) &&
+	       st.st_ino == ctx->ino;
+}
+
+int fu_ctx_prog_fd(struct fu_ctx *ctx)
+{
+	int fd = fu_load_relaxed(&ctx->prog_fd);
+
+	if (is_end_of(ctx, fd))
+		return fd;
+	for (fd = 0; (u32)fd < fu_load_relaxed(&reg.fd_end); fd++) {
+		u32 slot = map_get(fd);
+
+		if (slot && reg.slots[slot - 1] == ctx && is_end_of(ctx, fd)) {
+			fu_store_relaxed(&ctx->prog_fd, fd);
+			return fd;
+		}
+	}
+	return -EBADF;
 }
 
 /* ---- readability ---- */
@@ -351,11 +384,8 @@ void fu_fd_polled(int fd, bool edge)
 static void settle(struct fu_ctx *ctx, int fd)
 {
 	struct fu_ctrl *ctrl = ctx->ring.ctrl;
-	struct stat st;
 
-	if (!fu_load_relaxed(&ctrl->raised) || fu_ctx_has_events(ctx))
-		return;
-	if (fu_sys(SYS_fstat, fd, &st) < 0 || !S_ISSOCK(st.st_mode) || st.st_ino != ctx->ino)
+	if (!fu_load_relaxed(&ctrl->raised) || fu_ctx_has_events(ctx) || !is_end_of(ctx, fd))
 		return;
 	fu_ringfd_lower(ctrl, fd);
 	fu_fence();

@@ -13,6 +13,7 @@
 
 #include "engine/personality.h"
 #include "engine/kbuf.h"
+#include "engine/peers.h"
 #include "engine/stats.h"
 #include "rings/fds.h"
 #include "rings/mem.h"
@@ -135,6 +136,8 @@ void fu_track(struct fu_req *req, enum fu_where where)
 		req->flags |= FU_REQ_HOLDS_CTX;
 		fu_ctx_hold(ctx);
 	}
+	if (fu_unlikely(fu_load_relaxed(&ctx->ring.ctrl->shared)))
+		fu_peer_track(req);
 	if (!fu_list_empty(&req->hash)) {
 		if (where != FU_AT_POLLER)
 			return;
@@ -169,6 +172,8 @@ static void post_locked(struct fu_req *req)
 	struct fu_ring *ring = &req->ctx->ring;
 
 	FU_COUNT(cqes, 1);
+	if (fu_unlikely(req->record))
+		fu_orphans_forget(req);
 	if (!fu_cq_post(ring, req->user_data, req->res, req->cflags,
 	                req->flags & FU_REQ_BIG_CQE ? req->big : NULL))
 		FU_COUNT(overflowed, 1);
@@ -335,6 +340,8 @@ static void release_resources(struct fu_req *req)
 	}
 	if (req->poll_slot)
 		fu_poller_release(req);
+	if (fu_unlikely(req->record))
+		fu_orphans_forget(req);
 	if (req->flags & FU_REQ_CLEANUP)
 		req->op->cleanup(req);
 	if (req->async)
@@ -357,8 +364,8 @@ static void finish(struct fu_req *req)
 	struct fu_ctx *ctx = req->ctx;
 	bool holds_ctx = req->flags & FU_REQ_HOLDS_CTX;
 
-	if (fu_unlikely((req->flags & SLOW_FLAGS) || req->node || req->buf_node || req->async ||
-	                req->creds || req->poll_slot)) {
+	if (fu_unlikely((req->flags & SLOW_FLAGS) || req->record || req->node || req->buf_node ||
+	                req->async || req->creds || req->poll_slot)) {
 		if (req->flags & (FU_REQ_LINK_FLAGS | FU_REQ_ARM_LTIMEOUT | FU_REQ_LTIMEOUT))
 			release_link(req);
 		release_resources(req);

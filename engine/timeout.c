@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <time.h>
 
+#include "engine/peers.h"
 #include "rings/user.h"
 
 struct timeout {
@@ -141,6 +142,8 @@ static int start(struct fu_req *req)
 	if (ret) {
 		uncount(ctx, t);
 		fu_untrack(req);
+	} else if (fu_unlikely(req->record)) {
+		fu_orphans_due(req, clock_of(t->flags), deadline(t->ns, t->flags));
 	}
 	fu_unlock(&ctx->lock);
 	return ret;
@@ -314,13 +317,21 @@ static int remove_or_update(struct fu_req *req, const struct timeout_update *u)
 
 int fu_timeout_remove_issue(struct fu_req *req, u32 issue_flags)
 {
+	const struct timeout_update *u = fu_cmd(req, struct timeout_update);
+	const struct fu_cancel cd = { .ctx = req->ctx,
+		                      .user_data = u->user_data,
+		                      .flags =
+		                              IORING_ASYNC_CANCEL_USERDATA | IORING_ASYNC_CANCEL_OP,
+		                      .opcode = IORING_OP_TIMEOUT };
 	int ret;
 
 	if (issue_flags & FU_ISSUE_WORKER)
 		fu_submit_lock(req->ctx);
-	ret = remove_or_update(req, fu_cmd(req, struct timeout_update));
+	ret = remove_or_update(req, u);
 	if (issue_flags & FU_ISSUE_WORKER)
 		fu_submit_unlock(req->ctx);
+	if (!(u->flags & IORING_TIMEOUT_UPDATE_MASK) && fu_peers_ask(req, &cd, ret, issue_flags))
+		return FU_TAKEN;
 	if (ret < 0)
 		fu_req_set_fail(req);
 	fu_req_result(req, ret, 0);

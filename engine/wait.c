@@ -11,6 +11,7 @@
 #include <signal.h>
 #include <time.h>
 
+#include "engine/peers.h"
 #include "rings/sys.h"
 #include "rings/user.h"
 
@@ -110,19 +111,23 @@ static long wait_once(struct waiter *w)
 {
 	struct fu_ctrl *ctrl = w->ctx->ring.ctrl;
 	u32 seq = __atomic_load_n(&ctrl->wake_seq, __ATOMIC_SEQ_CST);
-	s64 left;
+	s64 left, slice;
 	long ret;
 
 	run_pending(w->ctx);
 	if (satisfied(w) || fu_load_relaxed(&ctrl->ended))
 		return 1;
-	left = time_left(w);
+	left = slice = time_left(w);
+	if (fu_unlikely(fu_load_relaxed(&ctrl->shared)))
+		slice = fu_orphans_look(w->ctx, left);
 	if (left == 0)
 		ret = -ETIMEDOUT;
 	else if (w->has_mask)
-		ret = sleep_masked(w, left);
+		ret = sleep_masked(w, slice);
 	else
-		ret = fu_futex_wait(&ctrl->wake_seq, seq, left);
+		ret = fu_futex_wait(&ctrl->wake_seq, seq, slice);
+	if (ret == -ETIMEDOUT && slice != left)
+		return 0;
 	if (ret == -ETIMEDOUT)
 		return w->min_until_ns ? min_wait_over(w) : -ETIME;
 	return ret == -EINTR ? -EINTR : 0;

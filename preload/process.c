@@ -9,8 +9,12 @@
  * SIGSYS's disposition needs no care at exec: the kernel resets handlers.
  */
 #include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include "engine/entry.h"
 #include "engine/stats.h"
@@ -89,6 +93,50 @@ static void before_exec(void)
 	fu_signals_before_exec();
 }
 
+static bool executable(int dirfd, const char *path)
+{
+	struct stat st;
+
+	return fu_sys(SYS_faccessat, dirfd, path, X_OK) == 0 &&
+	       fu_sys(SYS_newfstatat, dirfd, path, &st, 0) == 0 && S_ISREG(st.st_mode);
+}
+
+/* As execvp looks for `file`. */
+static bool executable_in_path(const char *file)
+{
+	const char *dirs = getenv("PATH");
+	size_t file_len = strlen(file);
+	char path[PATH_MAX];
+
+	if (strchr(file, '/')) {
+		return executable(AT_FDCWD, file);
+	}
+	for (const char *dir = dirs ? dirs : "/bin:/usr/bin";; dir++) {
+		size_t len = strcspn(dir, ":");
+
+		if (len + file_len + 2 <= sizeof(path)) {
+			memcpy(path, dir, len);
+			path[len] = '/';
+			memcpy(path + len + (len > 0), file, file_len + 1);
+			if (executable(AT_FDCWD, path)) {
+				return true;
+			}
+		}
+		dir += len;
+		if (!*dir) {
+			return false;
+		}
+	}
+}
+
+/* The kernel ends the process's requests when nothing can keep exec from succeeding any more. */
+static void leave_rings(bool succeeds)
+{
+	if (succeeds) {
+		fu_exec_prepare();
+	}
+}
+
 /* exec has failed. */
 static int after_exec(int ret)
 {
@@ -102,30 +150,35 @@ static int after_exec(int ret)
 FU_EXPORT int execve(const char *path, char *const argv[], char *const env[])
 {
 	before_exec();
+	leave_rings(fu_have_rings() && executable(AT_FDCWD, path));
 	return after_exec(fu_next.execve(path, argv, env));
 }
 
 FU_EXPORT int execv(const char *path, char *const argv[])
 {
 	before_exec();
+	leave_rings(fu_have_rings() && executable(AT_FDCWD, path));
 	return after_exec(fu_next.execve(path, argv, environ));
 }
 
 FU_EXPORT int execvpe(const char *file, char *const argv[], char *const env[])
 {
 	before_exec();
+	leave_rings(fu_have_rings() && executable_in_path(file));
 	return after_exec(fu_next.execvpe(file, argv, env));
 }
 
 FU_EXPORT int execvp(const char *file, char *const argv[])
 {
 	before_exec();
+	leave_rings(fu_have_rings() && executable_in_path(file));
 	return after_exec(fu_next.execvpe(file, argv, environ));
 }
 
 FU_EXPORT int fexecve(int fd, char *const argv[], char *const env[])
 {
 	before_exec();
+	leave_rings(fu_have_rings() && true);
 	return after_exec(fu_next.fexecve(fd, argv, env));
 }
 
@@ -133,6 +186,7 @@ FU_EXPORT int execveat(int dirfd, const char *path, char *const argv[], char *co
                        int flags)
 {
 	before_exec();
+	leave_rings(fu_have_rings() && ((flags & AT_EMPTY_PATH) || executable(dirfd, path)));
 	return after_exec((int)fu_to_libc(fu_sys(SYS_execveat, dirfd, path, argv, env, flags)));
 }
 

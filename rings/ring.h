@@ -22,6 +22,35 @@ struct fu_overflow {
 	u64 big[2];
 };
 
+/* A process with requests in the ring. */
+struct fu_peer {
+	u32 pid; /* 0: free */
+	u32 tid; /* of the thread that answers for it; 0: not there yet */
+};
+
+/* What one process asks another: to cancel requests (engine/peers.c). */
+struct fu_question {
+	struct fu_lock lock; /* one asks at a time; guards what follows until it is asked */
+	u32 state;           /* futex: number of the question, and how far it is */
+	u32 to;              /* index in peers */
+	u32 flags;           /* IORING_ASYNC_CANCEL_* */
+	s32 fd;
+	u32 opcode;
+	u64 user_data;
+	s64 answer; /* written by the one who is asked */
+};
+
+/* A request that waits in a shared ring (engine/orphans.c). */
+struct fu_record {
+	u32 owner;  /* a thread's id, 0: free */
+	u32 silent; /* a cancellation of it is not reported */
+	u64 user_data;
+	u64 due_ns; /* a timeout's end on CLOCK_MONOTONIC, else 0 */
+};
+
+#define FU_PEERS   256U
+#define FU_RECORDS 512U
+
 /* The shared control block, first in the mapping. */
 struct fu_ctrl {
 	/* Constant after creation. */
@@ -48,6 +77,13 @@ struct fu_ctrl {
 	u32 polled;  /* somebody polls the descriptor: FU_POLLED_* */
 	u32 sq_wake; /* what the SQPOLL thread sleeps on */
 	u32 ended;   /* the last descriptor is gone */
+	u32 shared;  /* the process has forked: others may have requests here too */
+
+	/* Several processes: entries of peers are taken by compare-and-swap of the pid. */
+	__attribute__((aligned(FU_CACHELINE))) struct fu_question question;
+	struct fu_peer peers[FU_PEERS];
+	u32 records_top; /* no record at or above has ever been used; atomic */
+	struct fu_record records[FU_RECORDS];
 };
 
 #define FU_POLLED_LEVEL 1U
