@@ -3,6 +3,7 @@
 
 #include <time.h>
 
+#include "engine/aio.h"
 #include "engine/kbuf.h"
 #include "engine/personality.h"
 #include "engine/region.h"
@@ -33,7 +34,7 @@ void fu_ctx_reset(struct fu_ctx *ctx)
 bool fu_ctx_has_events(struct fu_ctx *ctx)
 {
 	return fu_cq_ready(&ctx->ring) || fu_cq_overflown(&ctx->ring) ||
-	       (ctx->deferred && !ctx->iopoll && fu_deferred_pending(ctx));
+	       (ctx->deferred && !ctx->iopoll && (fu_deferred_pending(ctx) || fu_aio_ready(ctx)));
 }
 
 void fu_ctx_teardown(struct fu_ctx *ctx)
@@ -57,6 +58,7 @@ void fu_ctx_free(struct fu_ctx *ctx)
 	fu_pbufs_free(ctx);
 	if (ctx->evfd >= 0)
 		fu_fd_close(ctx->evfd);
+	fu_aio_release(ctx);
 	fu_req_free_all(ctx);
 	fu_free(ctx->hash, ctx->hash_size * sizeof(*ctx->hash));
 	ctx->hash = NULL;
@@ -98,6 +100,7 @@ void fu_ctx_adopt(struct fu_ctx *ctx, u32 gen)
 	fu_list_init(&ctx->drain);
 	fu_list_init(&ctx->counted);
 	ctx->nr_counted = 0;
+	fu_aio_adopt(ctx);
 	adopt_table(&ctx->files);
 	adopt_table(&ctx->bufs);
 }

@@ -27,7 +27,9 @@
 
 struct fu_ctx;
 struct fu_req;
+struct fu_aio;
 struct fu_pbuf_group;
+struct iocb;
 
 /* What this io_uring has and honours. */
 #define FU_FEATURES                                                                     \
@@ -78,6 +80,11 @@ struct fu_op {
 	int (*stable)(struct fu_req *req);
 	/* The request fails: adjust res (NULL: nothing to do). */
 	void (*fail)(struct fu_req *req);
+	/* Describes a prepared request with its file as an AIO control block and says how it would
+	 * run: FU_IOCB_*, of aio.h. NULL: never that way. submit_lock held. */
+	int (*iocb)(struct fu_req *req, struct iocb *iocb);
+	/* ... and what came of it, as issue() would say. */
+	int (*iocb_done)(struct fu_req *req, long res);
 	/* An armed request's file has `events` (EPOLL*); NULL: issue it again. As task work. */
 	void (*event)(struct fu_req *req);
 	/* Cancels a request that issue() has TAKEN into a structure of its own (FU_AT_OP).
@@ -236,6 +243,8 @@ struct fu_ctx {
 	size_t wait_arg_bytes; /* of the region, if it holds wait arguments */
 	bool region_user;      /* it is the program's own memory */
 	u32 cancel_seq;
+	bool aio_queued; /* there is a batch to flush */
+	bool no_aio;     /* there is none to be had */
 
 	/* Guarded by lock. */
 	struct fu_lock lock;
@@ -251,6 +260,9 @@ struct fu_ctx {
 	struct fu_req *tw;    /* deferred task work, newest first */
 	u32 tw_pending;
 	u32 iopoll_inflight;
+	struct fu_aio *aio; /* submit_lock to change */
+	u32 aio_slot;       /* poller slot + 1 that watches it */
+	u32 aio_inflight;
 	int evfd;
 	u32 evfd_async;
 	u32 evfd_tail;           /* CQ tail at the last signal; cq_lock */
@@ -346,6 +358,8 @@ void fu_req_task_work(struct fu_req *req, void (*fn)(struct fu_req *req));
  * what takes another ring's. `req` is the caller's own, of whatever ring; fn ends it.
  */
 void fu_ctx_outside(struct fu_ctx *ctx, struct fu_req *req, void (*fn)(struct fu_req *req));
+/* Tells a DEFER_TASKRUN ring's thread that there is something for it to run. */
+void fu_deferred_notify(struct fu_ctx *ctx);
 /* Runs deferred task work; submit_lock held. */
 void fu_run_deferred(struct fu_ctx *ctx);
 static inline bool fu_deferred_pending(struct fu_ctx *ctx)
@@ -385,6 +399,8 @@ u32 fu_track_bucket(const struct fu_ctx *ctx, u64 user_data);
 long fu_submit_sqes(struct fu_ctx *ctx, u32 count);
 /* Issues an owned, prepared request without blocking and deals with -EAGAIN. submit_lock held. */
 void fu_req_issue(struct fu_req *req, u32 issue_flags);
+/* The same for one without ties that has been tried elsewhere, as issue() would, with `ret`. */
+void fu_req_issued(struct fu_req *req, int ret);
 /* Task work: issue it now. */
 void fu_req_tw_issue(struct fu_req *req);
 /* Runs a punted request to its end on a worker; submit_lock not held. */
@@ -422,6 +438,9 @@ void fu_poll_event(struct fu_req *req, u32 events);
 /* Watches a ring's peer for the hang-up. */
 void fu_poller_watch_ring(struct fu_ctx *ctx);
 void fu_poller_unwatch_ring(struct fu_ctx *ctx);
+/* Watches a ring's AIO eventfd: fu_aio_event at each completion. 0 or -errno. */
+int fu_poller_watch_aio(struct fu_ctx *ctx, int efd);
+void fu_poller_unwatch_aio(struct fu_ctx *ctx);
 /* Starts the poller thread if there is none. 0 or -errno. */
 int fu_poller_start(void);
 /* The poller thread's id, 0 while there is none. */

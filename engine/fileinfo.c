@@ -7,26 +7,64 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 
+#include "rings/mem.h"
 #include "rings/sys.h"
 
 #define ENTRIES      65536U
 #define REFRESH_USES 512U
+#define LEARNED      (FU_FILE_NO_NOWAIT_R | FU_FILE_NO_NOWAIT_W | FU_FILE_ZEROCOPY)
+
+/* A call that waited for nothing takes less than this... */
+#define PATIENCE_NS 40000U
+#define CALL_NS     3000U
+/* ... and a byte is copied in about a nanosecond at most. */
+
+#define TRUST_FIRST 2U
+#define TRUST_MOST  64U
+#define SKIP_FIRST  8U
+#define BACKOFF_MAX 6U
+
+/* Filesystems (statfs f_type) in memory, and on a device of this machine or layered on one. */
+static const u32 in_memory[] = { 0x01021994U /* tmpfs */, 0x858458f6U /* ramfs */ };
+static const u32 local[] = {
+	0xef53U /* ext2 to ext4 */, 0x794c7630U /* overlayfs */, 0x58465342U /* xfs */,
+	0x9123683eU /* btrfs */,    0xf2f52010U /* f2fs */,      0x2fc12fc1U /* zfs */,
+};
 
 /* Relaxed accesses throughout: an entry is a hint. */
 static struct fu_file_info table[ENTRIES];
 
-static u8 ask(int fd)
+static bool among(const u32 *types, size_t n, u32 type)
+{
+	for (size_t i = 0; i < n; i++) {
+		if (types[i] == type)
+			return true;
+	}
+	return false;
+}
+
+static u32 ask(int fd)
 {
 	struct stat st;
+	struct statfs fs;
 	long fl = fu_sys(SYS_fcntl, fd, F_GETFL);
-	u8 flags = FU_FILE_KNOWN;
+	u32 flags = FU_FILE_KNOWN;
 
 	if (fl < 0 || fu_sys(SYS_fstat, fd, &st) < 0)
 		return 0;
 	if (S_ISREG(st.st_mode) || S_ISBLK(st.st_mode) || S_ISDIR(st.st_mode))
 		flags |= FU_FILE_REG;
-	if ((flags & FU_FILE_REG) && (fl & O_DIRECT))
+	if (fl & (O_SYNC | O_DSYNC))
+		flags |= FU_FILE_SYNC;
+	if (S_ISREG(st.st_mode) && fu_sys(SYS_fstatfs, fd, &fs) == 0) {
+		if (among(in_memory, FU_ARRAY_SIZE(in_memory), (u32)fs.f_type))
+			flags |= FU_FILE_MEMORY;
+		else if (among(local, FU_ARRAY_SIZE(local), (u32)fs.f_type))
+			flags |= FU_FILE_LOCAL;
+	}
+	if ((flags & FU_FILE_REG) && (fl & O_DIRECT) && !(flags & FU_FILE_MEMORY))
 		flags |= FU_FILE_DIRECT;
 	return flags;
 }
@@ -44,10 +82,10 @@ static struct fu_file_info *entry_of(struct fu_req *req)
 	return (u32)req->fd < ENTRIES ? &table[req->fd] : NULL;
 }
 
-u8 fu_file_info(struct fu_req *req)
+u32 fu_file_info(struct fu_req *req)
 {
 	struct fu_file_info *info = entry_of(req);
-	u8 flags;
+	u32 flags, old;
 
 	if (!info)
 		return ask(req->fd);
@@ -60,10 +98,60 @@ u8 fu_file_info(struct fu_req *req)
 			return flags;
 		}
 	}
+	old = flags;
 	flags = ask(req->fd);
+	/* Most likely the same file as before: what it taught stays. */
+	if ((old & ~LEARNED) == flags)
+		flags = old;
+	else
+		fu_memset(info->waits, 0, sizeof(info->waits));
 	fu_store_relaxed(&info->uses, 0);
-	fu_store_relaxed(&info->flags, flags);
+	fu_store_relaxed(&info->flags, (u16)flags);
 	return flags;
+}
+
+u32 fu_file_trust(struct fu_req *req, bool write)
+{
+	struct fu_file_info *info = entry_of(req);
+	u32 flags = fu_file_info(req);
+	u16 skip;
+
+	if (!info || (flags & FU_FILE_DIRECT) || (write && (flags & FU_FILE_SYNC)))
+		return 0;
+	if (flags & FU_FILE_MEMORY)
+		return TRUST_MOST;
+	if (!(flags & FU_FILE_LOCAL))
+		return 0;
+	skip = fu_load_relaxed(&info->waits[write].skip);
+	if (skip) {
+		fu_store_relaxed(&info->waits[write].skip, (u16)(skip - 1));
+		return 0;
+	}
+	return fu_load_relaxed(&info->waits[write].trust) + TRUST_FIRST;
+}
+
+void fu_file_waited(struct fu_req *req, bool write, u64 elapsed_ns, u32 nr, u64 bytes)
+{
+	struct fu_file_info *info = entry_of(req);
+	u8 trust, backoff;
+
+	if (!info)
+		return;
+	backoff = fu_load_relaxed(&info->waits[write].backoff);
+	trust = fu_load_relaxed(&info->waits[write].trust);
+	if (elapsed_ns > PATIENCE_NS + (u64)nr * CALL_NS + bytes) {
+		if (fu_load_relaxed(&info->waits[write].skip))
+			return; /* another of the same lot has said so */
+		fu_store_relaxed(&info->waits[write].trust, 0);
+		fu_store_relaxed(&info->waits[write].skip, (u16)(SKIP_FIRST << backoff));
+		if (backoff < BACKOFF_MAX)
+			fu_store_relaxed(&info->waits[write].backoff, (u8)(backoff + 1));
+		return;
+	}
+	if (trust < TRUST_MOST)
+		fu_store_relaxed(&info->waits[write].trust, (u8)(trust + 1));
+	if (backoff)
+		fu_store_relaxed(&info->waits[write].backoff, 0);
 }
 
 bool fu_file_is_reg(struct fu_req *req)
@@ -79,12 +167,12 @@ bool fu_file_is_reg(struct fu_req *req)
 	return false;
 }
 
-void fu_file_learn(struct fu_req *req, u8 flag)
+void fu_file_learn(struct fu_req *req, u32 flag)
 {
 	struct fu_file_info *info = entry_of(req);
 
 	if (info)
-		__atomic_fetch_or(&info->flags, flag, __ATOMIC_RELAXED);
+		__atomic_fetch_or(&info->flags, (u16)flag, __ATOMIC_RELAXED);
 }
 
 void fu_file_forget(int fd)

@@ -19,6 +19,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 
+#include "engine/aio.h"
 #include "engine/peers.h"
 #include "engine/poller.h"
 #include "engine/registry.h"
@@ -33,7 +34,7 @@
 #define HARVEST_EVENTS   16
 #define HARVEST_PATIENCE 20 /* yields to a thread that is handling an event just now */
 
-enum slot_kind { SLOT_FREE, SLOT_ARMED, SLOT_BUSY, SLOT_RING };
+enum slot_kind { SLOT_FREE, SLOT_ARMED, SLOT_BUSY, SLOT_RING, SLOT_AIO };
 
 struct slot {
 	u32 gen;
@@ -120,27 +121,43 @@ static void slot_free(u32 index)
 
 /* ---- the thread ---- */
 
-static bool take_event(const struct epoll_event *ev, struct fu_req **req, struct fu_ctx **ctx)
+/* A reference to a context that has one already. */
+static bool try_hold(struct fu_ctx *ctx)
 {
+	u32 refs = fu_load_relaxed(&ctx->refs);
+
+	while (refs && !__atomic_compare_exchange_n(&ctx->refs, &refs, refs + 1, true,
+	                                            __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
+	}
+	return refs != 0;
+}
+
+/* Who is to handle the event, or SLOT_FREE if nobody is. A context comes with a reference. */
+static enum slot_kind take_event(const struct epoll_event *ev, struct fu_req **req,
+                                 struct fu_ctx **ctx)
+{
+	enum slot_kind kind = SLOT_FREE;
 	u32 index = (u32)ev->data.u64, gen = (u32)(ev->data.u64 >> 32);
 	struct slot *slot;
 
-	*req = NULL;
-	*ctx = NULL;
 	fu_lock(&poller.lock);
 	if (index < poller.nr_slots) {
 		slot = slot_at(index);
 		if (slot->gen == gen && slot->kind == SLOT_ARMED) {
+			kind = slot->kind;
 			slot->kind = SLOT_BUSY;
 			*req = slot->req;
 		} else if (slot->gen == gen && slot->kind == SLOT_BUSY) {
 			slot->pending |= ev->events;
 		} else if (slot->gen == gen && slot->kind == SLOT_RING) {
+			kind = slot->kind;
+		} else if (slot->gen == gen && slot->kind == SLOT_AIO && try_hold(slot->ctx)) {
+			kind = slot->kind;
 			*ctx = slot->ctx;
 		}
 	}
 	fu_unlock(&poller.lock);
-	return *req || *ctx;
+	return kind;
 }
 
 static void special_event(u32 what)
@@ -160,15 +177,27 @@ static bool handle(const struct epoll_event *events, long n)
 
 	__atomic_fetch_add(&poller.handling, 1, __ATOMIC_SEQ_CST);
 	for (long i = 0; i < n; i++) {
-		struct fu_req *req;
-		struct fu_ctx *ctx;
+		struct fu_req *req = NULL;
+		struct fu_ctx *ctx = NULL;
 
-		if ((u32)(events[i].data.u64 >> 32) == GEN_SPECIAL)
+		if ((u32)(events[i].data.u64 >> 32) == GEN_SPECIAL) {
 			special_event((u32)events[i].data.u64);
-		else if (take_event(&events[i], &req, &ctx) && req)
+			continue;
+		}
+		switch (take_event(&events[i], &req, &ctx)) {
+		case SLOT_ARMED:
 			fu_poll_event(req, events[i].events);
-		else if (ctx)
+			break;
+		case SLOT_AIO:
+			fu_aio_event(ctx);
+			fu_ctx_put(ctx);
+			break;
+		case SLOT_RING:
 			reap = true;
+			break;
+		default:
+			break;
+		}
 	}
 	__atomic_fetch_sub(&poller.handling, 1, __ATOMIC_SEQ_CST);
 	return reap;
@@ -447,34 +476,62 @@ void fu_poller_release(struct fu_req *req)
 
 /* ---- rings ---- */
 
+/* Adds `fd` to the set as `kind` of the ring. The slot's index + 1, or 0. lock held. */
+static u32 watch(struct fu_ctx *ctx, enum slot_kind kind, int fd, u32 events)
+{
+	struct epoll_event ev = { .events = events };
+	long index = slot_alloc();
+	struct slot *slot;
+
+	if (index < 0)
+		return 0;
+	slot = slot_at((u32)index);
+	slot->kind = (u8)kind;
+	slot->ctx = ctx;
+	slot->fd = fd;
+	slot->added = true;
+	ev.data.u64 = DATA((u32)index, slot->gen);
+	fu_sys(SYS_epoll_ctl, poller.epfd, EPOLL_CTL_ADD, fd, &ev);
+	return (u32)index + 1;
+}
+
 void fu_poller_watch_ring(struct fu_ctx *ctx)
 {
-	struct epoll_event ev = { .events = EPOLLIN | EPOLLRDHUP | EPOLLET };
-	long index;
-
 	if (!fu_load_acquire(&poller.running))
 		return;
 	fu_lock(&poller.lock);
-	index = ctx->peer_slot || !poller.running ? -EBUSY : slot_alloc();
-	if (index >= 0) {
-		struct slot *slot = slot_at((u32)index);
+	if (!ctx->peer_slot && poller.running)
+		ctx->peer_slot = watch(ctx, SLOT_RING, ctx->peer, EPOLLIN | EPOLLRDHUP | EPOLLET);
+	fu_unlock(&poller.lock);
+}
 
-		slot->kind = SLOT_RING;
-		slot->ctx = ctx;
-		slot->fd = ctx->peer;
-		slot->added = true;
-		ctx->peer_slot = (u32)index + 1;
-		ev.data.u64 = DATA((u32)index, slot->gen);
-		fu_sys(SYS_epoll_ctl, poller.epfd, EPOLL_CTL_ADD, slot->fd, &ev);
-	}
+int fu_poller_watch_aio(struct fu_ctx *ctx, int efd)
+{
+	int ret = fu_poller_start();
+
+	if (ret)
+		return ret;
+	fu_lock(&poller.lock);
+	ctx->aio_slot = watch(ctx, SLOT_AIO, efd, EPOLLIN | EPOLLET);
+	fu_unlock(&poller.lock);
+	return ctx->aio_slot ? 0 : -ENOMEM;
+}
+
+static void unwatch(u32 *slot)
+{
+	fu_lock(&poller.lock);
+	if (*slot)
+		slot_free(*slot - 1);
+	*slot = 0;
 	fu_unlock(&poller.lock);
 }
 
 void fu_poller_unwatch_ring(struct fu_ctx *ctx)
 {
-	fu_lock(&poller.lock);
-	if (ctx->peer_slot)
-		slot_free(ctx->peer_slot - 1);
-	ctx->peer_slot = 0;
-	fu_unlock(&poller.lock);
+	unwatch(&ctx->peer_slot);
+}
+
+void fu_poller_unwatch_aio(struct fu_ctx *ctx)
+{
+	unwatch(&ctx->aio_slot);
 }

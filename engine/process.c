@@ -7,6 +7,7 @@
  */
 #include "engine/engine.h"
 
+#include "engine/aio.h"
 #include "engine/entry.h"
 #include "engine/futex.h"
 #include "engine/peers.h"
@@ -28,6 +29,7 @@ static void become_this_process(void)
 		fu_pool_reset();
 		fu_futex_reset();
 		fu_timers_reset();
+		fu_aio_reset();
 		fu_poller_reset();
 		fu_ringfds_reset();
 		fu_registry_adopt(pid);

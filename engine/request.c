@@ -475,7 +475,7 @@ bool fu_post_more(struct fu_req *req, s32 res, u32 cflags)
 
 /* ---- task work ---- */
 
-static void deferred_notify(struct fu_ctx *ctx)
+void fu_deferred_notify(struct fu_ctx *ctx)
 {
 	struct fu_ctrl *ctrl = ctx->ring.ctrl;
 
@@ -506,7 +506,7 @@ void fu_req_task_work(struct fu_req *req, void (*fn)(struct fu_req *req))
 		} while (!__atomic_compare_exchange_n(&ctx->tw, &head, req, true, __ATOMIC_RELEASE,
 		                                      __ATOMIC_RELAXED));
 		if (!head || fu_load_relaxed(&ctx->ring.ctrl->waiters))
-			deferred_notify(ctx);
+			fu_deferred_notify(ctx);
 		fu_ctx_put(ctx);
 	} else if (fu_lock_is_mine(&ctx->ring.ctrl->submit_lock)) {
 		batch_add(&ctx->work, req);

@@ -16,7 +16,9 @@
 #include <sys/epoll.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
+#include <time.h>
 
+#include "engine/aio.h"
 #include "engine/fileinfo.h"
 #include "engine/kbuf.h"
 #include "engine/registry.h"
@@ -362,9 +364,9 @@ static bool nowait_refused(const struct fu_req *req, const struct rw *rw, long r
 }
 
 /* -EOPNOTSUPP of a write is "would block" if the file does know RWF_NOWAIT for reads. */
-static long refused_nowait(struct fu_req *req, struct rw *rw, u8 info)
+static long refused_nowait(struct fu_req *req, struct rw *rw, u32 info)
 {
-	u8 lesson = rw->write ? FU_FILE_NO_NOWAIT_W : FU_FILE_NO_NOWAIT_R;
+	u32 lesson = rw->write ? FU_FILE_NO_NOWAIT_W : FU_FILE_NO_NOWAIT_R;
 
 	if (req->flags & FU_REQ_NOWAIT) {
 		struct iovec none = { NULL, 0 };
@@ -383,13 +385,69 @@ static long refused_nowait(struct fu_req *req, struct rw *rw, u8 info)
 	return -EAGAIN;
 }
 
+#define TRY_AGAIN 2 /* beside what issue() returns: part of it is done, and there may be more */
+
+/* What the result of an attempt that did not wait makes of the request. */
+static int settle(struct fu_req *req, struct rw *rw, u32 info, long ret)
+{
+	if (nowait_refused(req, rw, ret))
+		ret = refused_nowait(req, rw, info);
+	if (ret == -EAGAIN) {
+		if ((info & FU_FILE_REG) && fu_file_is_reg(req))
+			req->flags |= FU_REQ_NO_ARM;
+		/* What cannot wait is over with what it has. */
+		if (rw->done && (req->flags & FU_REQ_NOWAIT))
+			return finish(req, rw, 0);
+		return -EAGAIN;
+	}
+	if (ret <= 0 || !(info & FU_FILE_REG))
+		return finish(req, rw, ret);
+	if (!rw->iov) {
+		int err = fu_rwv_stable(req);
+
+		if (err)
+			return finish(req, rw, ret);
+		req->flags |= FU_REQ_STABLE;
+	}
+	if ((u64)ret + (u64)rw->done >= rw->total)
+		return finish(req, rw, ret);
+	advance(rw, (u64)ret);
+	return TRY_AGAIN;
+}
+
+/*
+ * A file that cannot be asked not to block, on the submitter's thread, as long as it has not
+ * been seen to wait. The position keeps a pipe that has taken the number out: -ESPIPE.
+ */
+static int attempt_trusted(struct fu_req *req, struct rw *rw)
+{
+	u64 start = fu_now_ns(CLOCK_MONOTONIC);
+	long ret = fu_sys(rw->write ? SYS_pwritev2 : SYS_preadv2, req->fd,
+	                  rw->iov ? rw->iov : fu_ptr(rw->addr), rw->iov ? rw->nr : rw->len, rw->pos,
+	                  0, rw->rw_flags);
+
+	if (ret == -ESPIPE || ret == -ENOSYS)
+		return -EAGAIN;
+	fu_file_waited(req, rw->write, fu_now_ns(CLOCK_MONOTONIC) - start, 1,
+	               ret > 0 ? (u64)ret : 0);
+	if (!rw->iov && (req->flags & (FU_REQ_LINK_FLAGS | FU_REQ_CQE_SKIP)) && ret > 0)
+		fu_rwv_stable(req);
+	return finish(req, rw, ret);
+}
+
 static int attempt(struct fu_req *req, struct rw *rw, u32 issue_flags)
 {
-	u8 info = fu_file_info(req);
-	u8 refused = rw->write ? FU_FILE_NO_NOWAIT_W : FU_FILE_NO_NOWAIT_R;
-	long ret;
+	u32 info = fu_file_info(req);
+	u32 refused = rw->write ? FU_FILE_NO_NOWAIT_W : FU_FILE_NO_NOWAIT_R;
+	int ret;
 
 	if (!(req->flags & FU_REQ_NOWAIT)) {
+		if ((info & refused) && rw->pos != ~0ULL && !(issue_flags & FU_ISSUE_WORKER) &&
+		    fu_file_trust(req, rw->write)) {
+			ret = attempt_trusted(req, rw);
+			if (ret != -EAGAIN)
+				return ret;
+		}
 		if ((info & (FU_FILE_DIRECT | refused)) && fu_file_is_reg(req)) {
 			req->flags |= FU_REQ_NO_ARM;
 			return -EAGAIN;
@@ -402,31 +460,58 @@ static int attempt(struct fu_req *req, struct rw *rw, u32 issue_flags)
 			return -EAGAIN;
 		}
 	}
-	for (;;) {
-		ret = transfer(req, rw, rw->rw_flags | RWF_NOWAIT, false);
-		if (nowait_refused(req, rw, ret))
-			ret = refused_nowait(req, rw, info);
-		if (ret == -EAGAIN) {
-			if ((info & FU_FILE_REG) && fu_file_is_reg(req))
-				req->flags |= FU_REQ_NO_ARM;
-			/* What cannot wait is over with what it has. */
-			if (rw->done && (req->flags & FU_REQ_NOWAIT))
-				return finish(req, rw, 0);
-			return -EAGAIN;
-		}
-		if (ret <= 0 || !(info & FU_FILE_REG))
-			return finish(req, rw, ret);
-		if (!rw->iov) {
-			int err = fu_rwv_stable(req);
+	do {
+		ret = settle(req, rw, info, transfer(req, rw, rw->rw_flags | RWF_NOWAIT, false));
+	} while (ret == TRY_AGAIN);
+	return ret;
+}
 
-			if (err)
-				return finish(req, rw, ret);
-			req->flags |= FU_REQ_STABLE;
-		}
-		if ((u64)ret + (u64)rw->done >= rw->total)
-			return finish(req, rw, ret);
-		advance(rw, (u64)ret);
+/* ---- as AIO control blocks ---- */
+
+int fu_rw_iocb(struct fu_req *req, struct iocb *iocb)
+{
+	struct rw *rw = fu_cmd(req, struct rw);
+	u32 info = fu_file_info(req);
+	u32 refused = info & (rw->write ? FU_FILE_NO_NOWAIT_W : FU_FILE_NO_NOWAIT_R);
+
+	if (!(info & FU_FILE_REG) || (req->flags & FU_REQ_NOWAIT) || rw->metadata ||
+	    rw->pos > INT64_MAX || (rw->rw_flags & ~(RWF_ALL_OLD & ~RWF_HIPRI)))
+		return FU_IOCB_NONE;
+	if ((info & FU_FILE_DIRECT) && refused && !(info & FU_FILE_LOCAL))
+		return FU_IOCB_NONE;
+	if (rw->fixed && !req->buf_node && import_fixed(req, rw))
+		return FU_IOCB_NONE;
+	/* Whether it is short will count when the segments may be gone. */
+	if ((req->flags & FU_REQ_CQE_SKIP) && fu_rwv_stable(req))
+		return FU_IOCB_NONE;
+	iocb->aio_rw_flags = rw->rw_flags | (refused ? 0 : RWF_NOWAIT);
+	iocb->aio_reqprio = 0;
+	iocb->aio_fildes = (u32)req->fd;
+	iocb->aio_offset = (s64)rw->pos;
+	if (rw->vectored) {
+		iocb->aio_lio_opcode = rw->write ? IOCB_CMD_PWRITEV : IOCB_CMD_PREADV;
+		iocb->aio_buf = rw->iov ? (u64)(uintptr_t)rw->iov : rw->addr;
+		iocb->aio_nbytes = rw->iov ? rw->nr : rw->len;
+	} else {
+		iocb->aio_lio_opcode = rw->write ? IOCB_CMD_PWRITE : IOCB_CMD_PREAD;
+		iocb->aio_buf = rw->addr;
+		iocb->aio_nbytes = rw->len;
 	}
+	if (info & FU_FILE_DIRECT)
+		return FU_IOCB_ASYNC;
+	return refused ? FU_IOCB_BLOCKING : FU_IOCB_INLINE;
+}
+
+int fu_rw_iocb_done(struct fu_req *req, long res)
+{
+	struct rw *rw = fu_cmd(req, struct rw);
+	u32 info = fu_file_info(req);
+	int ret;
+
+	if ((info & FU_FILE_DIRECT) && res >= 0)
+		return finish(req, rw, res);
+	ret = settle(req, rw, info, res);
+	return ret == TRY_AGAIN ? attempt(req, rw, FU_ISSUE_NONBLOCK) : ret;
 }
 
 /* Metadata that the file cannot carry, or a ring, which has nothing to read or write. */

@@ -20,4 +20,8 @@ int fu_rw_issue(struct fu_req *req, u32 issue_flags);
 /* Whether the caller may use this I/O priority: 0, -EINVAL or -EPERM, as ioprio_set(2). */
 int fu_ioprio_check(u16 ioprio);
 
+/* fu_op.iocb and fu_op.iocb_done of all of them but READ_MULTISHOT. */
+int fu_rw_iocb(struct fu_req *req, struct iocb *iocb);
+int fu_rw_iocb_done(struct fu_req *req, long res);
+
 #endif

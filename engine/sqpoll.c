@@ -9,6 +9,7 @@
 #include <sched.h>
 #include <time.h>
 
+#include "engine/aio.h"
 #include "engine/thread.h"
 #include "rings/mem.h"
 #include "rings/sys.h"
@@ -35,10 +36,11 @@ static bool poll_once(struct fu_ctx *ctx, struct fu_sqpoll *sq)
 	if (fu_load_relaxed(&ctx->ring.ctrl->disabled))
 		return false;
 	worked = fu_load_acquire(ctx->ring.sq_tail) != ctx->ring.ctrl->cached_sq_head;
-	if (worked || fu_deferred_pending(ctx)) {
+	if (worked || fu_deferred_pending(ctx) || fu_aio_ready(ctx)) {
 		fu_submit_lock(ctx);
 		if (worked)
 			n = fu_submit_sqes(ctx, ctx->ring.sq_entries);
+		fu_aio_reap(ctx);
 		fu_run_deferred(ctx);
 		fu_submit_unlock(ctx);
 	}

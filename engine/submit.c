@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <sys/epoll.h>
 
+#include "engine/aio.h"
 #include "engine/personality.h"
 #include "engine/restrict.h"
 #include "rings/fds.h"
@@ -214,7 +215,40 @@ static int submit_failed(struct fu_ctx *ctx, struct fu_req *req, int err)
 	return 0;
 }
 
-static int submit_one(struct fu_ctx *ctx, struct fu_req *req, const struct fu_sqe *sqe)
+static int assign_file(struct fu_req *req)
+{
+	if (!req->op->needs_file || (req->flags & FU_REQ_FILE_READY))
+		return 0;
+	if (req->flags & FU_REQ_FIXED_FILE) {
+		if (!req->node) {
+			req->node = fu_table_get(&req->ctx->files, req->sqe_fd);
+			if (!req->node)
+				return -EBADF;
+			fu_file_node_hold(req->node);
+		}
+		req->fd = req->node->fd;
+	} else if (req->fd < 0 || fu_fd_is_engine(req->fd)) {
+		return -EBADF;
+	}
+	req->flags |= FU_REQ_FILE_READY;
+	return 0;
+}
+
+/* The first attempt at a request without ties, which may join the batch. */
+static void issue_first(struct fu_req *req, bool more)
+{
+	struct fu_ctx *ctx = req->ctx;
+
+	if (req->op->iocb && !req->creds && !(req->flags & FU_REQ_BUFFER_SELECT) &&
+	    !assign_file(req) && fu_aio_add(req, more))
+		return;
+	/* Inline work completes in the order of submission. */
+	fu_aio_flush(ctx);
+	fu_req_issue(req, FU_ISSUE_NONBLOCK);
+}
+
+/* `more`: it is not the last of its submission. */
+static int submit_one(struct fu_ctx *ctx, struct fu_req *req, const struct fu_sqe *sqe, bool more)
 {
 	struct fu_sqe copy = *(const volatile struct fu_sqe *)sqe;
 	int ret = init_req(ctx, req, &copy);
@@ -228,10 +262,12 @@ static int submit_one(struct fu_ctx *ctx, struct fu_req *req, const struct fu_sq
 			return 0;
 		req = ctx->link_head;
 		ctx->link_head = NULL;
-		if (req->flags & (FU_REQ_ASYNC | FU_REQ_SLOW | FU_REQ_FAIL)) {
+		fu_aio_flush(ctx);
+		if (req->flags & (FU_REQ_ASYNC | FU_REQ_SLOW | FU_REQ_FAIL))
 			queue_fallback(req);
-			return 0;
-		}
+		else
+			fu_req_issue(req, FU_ISSUE_NONBLOCK);
+		return 0;
 	} else if (fu_unlikely(req->flags &
 	                       (FU_REQ_LINK_FLAGS | FU_REQ_ASYNC | FU_REQ_SLOW | FU_REQ_FAIL))) {
 		if (req->flags & FU_REQ_LINK_FLAGS)
@@ -240,7 +276,7 @@ static int submit_one(struct fu_ctx *ctx, struct fu_req *req, const struct fu_sq
 			queue_fallback(req);
 		return 0;
 	}
-	fu_req_issue(req, FU_ISSUE_NONBLOCK);
+	issue_first(req, more);
 	return 0;
 }
 
@@ -268,9 +304,11 @@ long fu_submit_sqes(struct fu_ctx *ctx, u32 count)
 			break;
 		}
 		left--;
-		if (submit_one(ctx, req, sqe) && !(ctx->ring.setup_flags & IORING_SETUP_SUBMIT_ALL))
+		if (submit_one(ctx, req, sqe, left != 0) &&
+		    !(ctx->ring.setup_flags & IORING_SETUP_SUBMIT_ALL))
 			break;
 	}
+	fu_aio_flush(ctx);
 	ret = (long)(total - left);
 	if (ctx->link_head) {
 		struct fu_req *head = ctx->link_head;
@@ -288,25 +326,6 @@ long fu_submit_sqes(struct fu_ctx *ctx, u32 count)
 }
 
 /* ---- issuing ---- */
-
-static int assign_file(struct fu_req *req)
-{
-	if (!req->op->needs_file || (req->flags & FU_REQ_FILE_READY))
-		return 0;
-	if (req->flags & FU_REQ_FIXED_FILE) {
-		if (!req->node) {
-			req->node = fu_table_get(&req->ctx->files, req->sqe_fd);
-			if (!req->node)
-				return -EBADF;
-			fu_file_node_hold(req->node);
-		}
-		req->fd = req->node->fd;
-	} else if (req->fd < 0 || fu_fd_is_engine(req->fd)) {
-		return -EBADF;
-	}
-	req->flags |= FU_REQ_FILE_READY;
-	return 0;
-}
 
 int fu_req_hold_file(struct fu_req *req)
 {
@@ -400,13 +419,9 @@ static void would_block(struct fu_req *req)
 	fu_req_punt(req);
 }
 
-void fu_req_issue(struct fu_req *req, u32 issue_flags)
+/* What becomes of a request after issue() has said `ret`. A TAKEN one is somebody else's. */
+static void issued(struct fu_req *req, int ret, u32 issue_flags, bool guarded)
 {
-	bool guarded = req->flags & FU_REQ_ARM_LTIMEOUT;
-	int ret = assign_file(req);
-
-	if (!ret)
-		ret = req->op->blocks ? -EAGAIN : fu_issue_as(req, issue_flags);
 	if (fu_likely(ret == FU_DONE)) {
 		if (!(issue_flags & FU_ISSUE_RETRY))
 			FU_COUNT(inlined, 1);
@@ -423,6 +438,21 @@ void fu_req_issue(struct fu_req *req, u32 issue_flags)
 	/* Requests with a linked timeout complete under submit_lock only: it is still there. */
 	if (guarded)
 		fu_ltimeout_arm(req);
+}
+
+void fu_req_issue(struct fu_req *req, u32 issue_flags)
+{
+	bool guarded = req->flags & FU_REQ_ARM_LTIMEOUT;
+	int ret = assign_file(req);
+
+	if (!ret)
+		ret = req->op->blocks ? -EAGAIN : fu_issue_as(req, issue_flags);
+	issued(req, ret, issue_flags, guarded);
+}
+
+void fu_req_issued(struct fu_req *req, int ret)
+{
+	issued(req, ret, 0, false);
 }
 
 void fu_req_tw_issue(struct fu_req *req)

@@ -11,6 +11,7 @@
 #include <signal.h>
 #include <time.h>
 
+#include "engine/aio.h"
 #include "engine/peers.h"
 #include "rings/sys.h"
 #include "rings/user.h"
@@ -76,8 +77,9 @@ static long sleep_masked(struct waiter *w, s64 left)
 /* Runs what other threads have left for this one, and makes room for the backlog. */
 static void run_pending(struct fu_ctx *ctx)
 {
-	if (fu_deferred_pending(ctx)) {
+	if (fu_deferred_pending(ctx) || fu_aio_ready(ctx)) {
 		fu_submit_lock(ctx);
+		fu_aio_reap(ctx);
 		fu_run_deferred(ctx);
 		fu_submit_unlock(ctx);
 	}

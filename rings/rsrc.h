@@ -12,9 +12,13 @@
 
 /* What has been learned about an open file; relaxed accesses, hints only. */
 struct fu_file_info {
-	u8 flags;
-	u8 pad;
+	u16 flags;
 	u16 uses;
+	struct {
+		u8 trust;   /* calls in a row that may wait, on the submitter's thread */
+		u8 backoff; /* how often in a row one did */
+		u16 skip;   /* requests until the next try */
+	} waits[2];         /* reads, writes */
 };
 
 struct fu_file_node {

@@ -1,0 +1,357 @@
+/*
+ * Reads and writes through Linux AIO.
+ *
+ * A submission's requests are collected as control blocks and given to the kernel by one
+ * io_submit, so that the price of a system call is paid once for all of them. Three kinds:
+ * with RWF_NOWAIT the page cache answers at once or says -EAGAIN; where that flag is refused
+ * the call may wait for a device, and a file gets only as many of those as it has shown not
+ * to wait for (fileinfo.c); O_DIRECT goes on in the kernel and signals an eventfd that the
+ * poller watches. Results are read from the completion ring that the kernel maps into the
+ * process, without a system call.
+ *
+ * All of a ring's AIO state is guarded by its submit_lock. The kernel's contexts are few
+ * (fs.aio-max-nr counts them all), slow to destroy and bound to the process: they are kept
+ * for the next ring. A ring that finds none goes on without.
+ */
+#include "engine/aio.h"
+
+#include <errno.h>
+#include <sys/eventfd.h>
+#include <time.h>
+
+#include "engine/fileinfo.h"
+#include "engine/poller.h"
+#include "rings/fds.h"
+#include "rings/mem.h"
+#include "rings/sys.h"
+
+#define BATCH        64U
+#define CONTEXTS_MAX 32U
+#define RING_EVENTS  128U
+#define RING_MAGIC   0xa10a10a1U
+
+/* The head of the kernel's completion ring; its events follow at header_length. */
+struct ring_head {
+	u32 id;
+	u32 nr; /* slots */
+	u32 head, tail;
+	u32 magic;
+	u32 compat_features, incompat_features;
+	u32 header_length;
+};
+
+struct fu_aio {
+	struct ring_head *ring;
+	struct fu_aio *next; /* in the pool */
+	int efd;
+	u32 queued;   /* in the batch */
+	u32 blocking; /* of these */
+	u32 pending;  /* given to the kernel, to end before io_submit returns */
+	u32 room;     /* blocking ones that may still join */
+	s32 verified; /* a descriptor known to be a regular file in this batch, or -1 */
+	struct iocb *ptrs[BATCH];
+	struct iocb iocbs[BATCH];
+};
+
+static struct {
+	struct fu_lock lock; /* guards all below */
+	struct fu_aio *free;
+	u32 made;
+	bool refused; /* io_setup is not to be had: old, denied */
+} pool;
+
+/* ---- contexts ---- */
+
+static struct fu_aio *make(void)
+{
+	struct fu_aio *aio = fu_zalloc(sizeof(*aio));
+	aio_context_t id = 0;
+	long ret, efd = -1;
+
+	if (!aio)
+		return NULL;
+	ret = fu_sys(SYS_io_setup, RING_EVENTS, &id);
+	if (ret == 0) {
+		aio->ring = fu_ptr(id);
+		efd = fu_sys(SYS_eventfd2, 0, EFD_CLOEXEC | EFD_NONBLOCK);
+		/* A ring of another shape than ours: leave it alone. */
+		if (efd < 0 || aio->ring->magic != RING_MAGIC || aio->ring->incompat_features) {
+			if (efd >= 0)
+				fu_sys(SYS_close, efd);
+			fu_sys(SYS_io_destroy, id);
+			ret = -ENOSYS;
+		}
+	}
+	if (ret) {
+		pool.refused = ret != -EAGAIN && ret != -ENOMEM;
+		fu_free(aio, sizeof(*aio));
+		return NULL;
+	}
+	aio->efd = fu_fd_high((int)efd);
+	aio->verified = -1;
+	return aio;
+}
+
+/* Gives the ring an AIO context if there is one to be had. submit_lock held. */
+static struct fu_aio *get(struct fu_ctx *ctx)
+{
+	struct fu_aio *aio;
+
+	if (fu_likely(ctx->aio || ctx->no_aio))
+		return ctx->aio;
+	fu_lock(&pool.lock);
+	aio = pool.free;
+	if (aio) {
+		pool.free = aio->next;
+	} else if (pool.made < CONTEXTS_MAX && !pool.refused) {
+		aio = make();
+		pool.made += aio != NULL;
+	}
+	fu_unlock(&pool.lock);
+	ctx->no_aio = !aio;
+	fu_store_release(&ctx->aio, aio);
+	return aio;
+}
+
+void fu_aio_release(struct fu_ctx *ctx)
+{
+	struct fu_aio *aio = ctx->aio;
+
+	if (!aio)
+		return;
+	fu_poller_unwatch_aio(ctx);
+	ctx->aio = NULL;
+	fu_lock(&pool.lock);
+	aio->next = pool.free;
+	pool.free = aio;
+	fu_unlock(&pool.lock);
+}
+
+void fu_aio_reset(void)
+{
+	fu_memset(&pool, 0, sizeof(pool));
+}
+
+void fu_aio_adopt(struct fu_ctx *ctx)
+{
+	ctx->aio = NULL;
+	ctx->no_aio = false;
+	ctx->aio_slot = 0;
+	ctx->aio_inflight = 0;
+}
+
+/* ---- results ---- */
+
+bool fu_aio_ready(const struct fu_ctx *ctx)
+{
+	const struct fu_aio *aio = fu_load_acquire(&ctx->aio);
+
+	return aio && fu_load_relaxed(&aio->ring->head) != fu_load_acquire(&aio->ring->tail);
+}
+
+/* Task work: what an asynchronous one has left in req->res. */
+static void tw_done(struct fu_req *req)
+{
+	fu_req_issued(req, req->op->iocb_done(req, req->res));
+}
+
+/* `submitting`: then a DEFER_TASKRUN ring's thread has not asked for events yet. */
+static void reap(struct fu_ctx *ctx, struct fu_aio *aio, bool submitting)
+{
+	struct ring_head *ring = aio->ring;
+	const struct io_event *events = (void *)((char *)ring + ring->header_length);
+	u32 head = fu_load_relaxed(&ring->head), nr = ring->nr;
+
+	while (head != fu_load_acquire(&ring->tail)) {
+		const struct io_event *ev = &events[head];
+		struct fu_req *req = fu_ptr(ev->data);
+		long res = (long)ev->res;
+
+		head = head + 1 < nr ? head + 1 : 0;
+		fu_store_release(&ring->head, head);
+		if (req->where == FU_AT_OP) {
+			fu_lock(&ctx->lock);
+			fu_untrack(req);
+			fu_unlock(&ctx->lock);
+			__atomic_fetch_sub(&ctx->aio_inflight, 1, __ATOMIC_RELAXED);
+			if (submitting && ctx->deferred) {
+				req->res = (s32)res;
+				fu_req_task_work(req, tw_done);
+				continue;
+			}
+		} else {
+			aio->pending--;
+		}
+		fu_req_issued(req, req->op->iocb_done(req, res));
+	}
+}
+
+void fu_aio_reap(struct fu_ctx *ctx)
+{
+	if (ctx->aio)
+		reap(ctx, ctx->aio, false);
+}
+
+void fu_aio_event(struct fu_ctx *ctx)
+{
+	if (!fu_aio_ready(ctx))
+		return;
+	if (ctx->deferred || ctx->iopoll) {
+		fu_deferred_notify(ctx);
+		return;
+	}
+	fu_submit_lock(ctx);
+	fu_aio_reap(ctx);
+	fu_submit_unlock(ctx);
+}
+
+/* ---- the batch ---- */
+
+/* What the kernel does not take as a control block goes the way of a single request. */
+static void issue_alone(struct fu_ctx *ctx, struct fu_req *req, long err)
+{
+	if (req->where == FU_AT_OP) {
+		fu_lock(&ctx->lock);
+		fu_untrack(req);
+		fu_unlock(&ctx->lock);
+		__atomic_fetch_sub(&ctx->aio_inflight, 1, __ATOMIC_RELAXED);
+	}
+	if (err == -ENOSYS || err == -EPERM)
+		ctx->no_aio = true;
+	if (err == -EOPNOTSUPP)
+		fu_req_issued(req, req->op->iocb_done(req, err));
+	else
+		fu_req_issue(req, FU_ISSUE_NONBLOCK);
+}
+
+/* Tells the files of blocking control blocks how long the lot of them has taken. */
+static void learn(const struct fu_aio *aio, u64 elapsed_ns)
+{
+	u64 bytes = 0;
+
+	for (u32 i = 0; i < aio->queued; i++)
+		bytes += aio->iocbs[i].aio_nbytes;
+	for (u32 i = 0; i < aio->queued; i++) {
+		const struct iocb *iocb = &aio->iocbs[i];
+		bool write = iocb->aio_lio_opcode == IOCB_CMD_PWRITE ||
+		             iocb->aio_lio_opcode == IOCB_CMD_PWRITEV;
+
+		if (!(iocb->aio_rw_flags & RWF_NOWAIT) && !(iocb->aio_flags & IOCB_FLAG_RESFD))
+			fu_file_waited(fu_ptr(iocb->aio_data), write, elapsed_ns, aio->queued,
+			               bytes);
+	}
+}
+
+/*
+ * What we knew of a file was out of date: it goes on in the kernel, and nothing will tell when it
+ * has ended. It is not far from that.
+ */
+static void await(struct fu_ctx *ctx, struct fu_aio *aio)
+{
+	static const struct timespec soon = { 0, 50000 };
+
+	for (u32 i = 0; i < aio->queued; i++)
+		fu_file_forget((int)aio->iocbs[i].aio_fildes);
+	while (aio->pending) {
+		fu_sys(SYS_nanosleep, &soon, 0);
+		reap(ctx, aio, true);
+	}
+}
+
+static void submit(struct fu_ctx *ctx, struct fu_aio *aio)
+{
+	u32 at = 0, n = aio->queued;
+
+	while (at < n) {
+		u64 start = aio->blocking ? fu_now_ns(CLOCK_MONOTONIC) : 0;
+		long ret = ctx->no_aio ? -ENOSYS
+		                       : fu_sys(SYS_io_submit, (u64)(uintptr_t)aio->ring, n - at,
+		                                &aio->ptrs[at]);
+
+		if (ret > 0) {
+			FU_COUNT(aio, ret);
+			for (u32 i = at; i < at + (u32)ret; i++)
+				aio->pending += !(aio->iocbs[i].aio_flags & IOCB_FLAG_RESFD);
+			at += (u32)ret;
+			if (start)
+				learn(aio, fu_now_ns(CLOCK_MONOTONIC) - start);
+		} else {
+			issue_alone(ctx, fu_ptr(aio->iocbs[at].aio_data), ret);
+			at++;
+		}
+		reap(ctx, aio, true);
+		if (fu_unlikely(aio->pending))
+			await(ctx, aio);
+	}
+}
+
+void fu_aio_flush(struct fu_ctx *ctx)
+{
+	struct fu_aio *aio = ctx->aio;
+
+	if (!ctx->aio_queued)
+		return;
+	if (aio->queued == 1 && !(aio->iocbs[0].aio_flags & IOCB_FLAG_RESFD))
+		fu_req_issue(fu_ptr(aio->iocbs[0].aio_data), FU_ISSUE_NONBLOCK);
+	else
+		submit(ctx, aio);
+	aio->queued = aio->blocking = 0;
+	aio->verified = -1;
+	ctx->aio_queued = 0;
+}
+
+/* One more blocking control block: as many as the file is trusted with. */
+static bool blocking_allowed(struct fu_aio *aio, struct fu_req *req, bool write)
+{
+	u32 trust = fu_file_trust(req, write);
+
+	if (!trust)
+		return false;
+	/* The kernel takes a control block for any file, pipes too, and would wait there. */
+	if (aio->verified != req->fd) {
+		if (!fu_file_is_reg(req))
+			return false;
+		aio->verified = req->fd;
+	}
+	aio->room = trust;
+	return true;
+}
+
+bool fu_aio_add(struct fu_req *req, bool more)
+{
+	struct fu_ctx *ctx = req->ctx;
+	struct fu_aio *aio = get(ctx);
+	struct iocb *iocb;
+	int kind;
+
+	if (!aio || ctx->no_aio || ctx->iopoll)
+		return false;
+	iocb = &aio->iocbs[aio->queued];
+	kind = req->op->iocb(req, iocb);
+	if (kind == FU_IOCB_NONE || (kind != FU_IOCB_ASYNC && !more && !aio->queued))
+		return false;
+	if (kind == FU_IOCB_BLOCKING &&
+	    !blocking_allowed(aio, req,
+	                      iocb->aio_lio_opcode == IOCB_CMD_PWRITE ||
+	                              iocb->aio_lio_opcode == IOCB_CMD_PWRITEV))
+		return false;
+	iocb->aio_data = (u64)(uintptr_t)req;
+	iocb->aio_key = 0;
+	iocb->aio_flags = 0;
+	if (kind == FU_IOCB_ASYNC) {
+		if (!ctx->aio_slot && fu_poller_watch_aio(ctx, aio->efd))
+			return false;
+		iocb->aio_flags = IOCB_FLAG_RESFD;
+		iocb->aio_resfd = (u32)aio->efd;
+		__atomic_fetch_add(&ctx->aio_inflight, 1, __ATOMIC_RELAXED);
+		fu_lock(&ctx->lock);
+		fu_track(req, FU_AT_OP);
+		fu_unlock(&ctx->lock);
+	}
+	aio->ptrs[aio->queued++] = iocb;
+	ctx->aio_queued = 1;
+	aio->blocking += kind == FU_IOCB_BLOCKING;
+	if (aio->queued == BATCH || (kind == FU_IOCB_BLOCKING && aio->blocking >= aio->room))
+		fu_aio_flush(ctx);
+	return true;
+}
