@@ -14,6 +14,8 @@
 #define NAME_BYTES 160
 /* About a quarter of a second on today's processors. */
 #define UPDATE_TICKS (1ULL << 29)
+/* How long the last update waits for one that another thread is writing. */
+#define PATIENCE_YIELDS 2000
 
 bool fu_stats_on;
 
@@ -201,11 +203,34 @@ void fu_stats_fork_child(void)
 	stats.busy = 0;
 }
 
+/*
+ * Takes the writer's place. One that this process holds is another thread's, or one's own if a
+ * signal handler came in between: a forced update waits for it, but not for ever. One that
+ * another process holds was held across fork by a thread that is not here.
+ */
+static bool take_turn(int pid, bool force)
+{
+	for (int i = 0; i < (force ? PATIENCE_YIELDS : 1); i++) {
+		int holder = 0;
+
+		if (__atomic_compare_exchange_n(&stats.busy, &holder, pid, false, __ATOMIC_ACQUIRE,
+		                                __ATOMIC_RELAXED))
+			return true;
+		if (holder != pid &&
+		    __atomic_compare_exchange_n(&stats.busy, &holder, pid, false, __ATOMIC_ACQUIRE,
+		                                __ATOMIC_RELAXED))
+			return true;
+		if (force)
+			fu_sys(SYS_sched_yield);
+	}
+	return false;
+}
+
 void fu_stats_update(bool force)
 {
 	u64 now = __builtin_ia32_rdtsc();
 	bool first = fu_load_relaxed(&stats.pid) == 0;
-	int pid, holder = 0;
+	int pid;
 
 	if (!force && !first && now - fu_load_relaxed(&stats.last_tick) < UPDATE_TICKS) {
 		return;
@@ -219,14 +244,8 @@ void fu_stats_update(bool force)
 	if (force && pid != stats.pid) {
 		return;
 	}
-	/* A lock that another process holds was held across fork by a thread that is not here. */
-	if (!__atomic_compare_exchange_n(&stats.busy, &holder, pid, false, __ATOMIC_ACQUIRE,
-	                                 __ATOMIC_RELAXED)) {
-		if (holder == pid ||
-		    !__atomic_compare_exchange_n(&stats.busy, &holder, pid, false, __ATOMIC_ACQUIRE,
-		                                 __ATOMIC_RELAXED)) {
-			return;
-		}
+	if (!take_turn(pid, force)) {
+		return;
 	}
 	fu_store_relaxed(&stats.last_tick, now);
 	if (stats.pid != pid) {
