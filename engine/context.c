@@ -15,13 +15,10 @@
 
 void fu_ctx_reset(struct fu_ctx *ctx)
 {
-	u32 live = ctx->live;
-
-	/* The reference count may move under a late look at this slot: not ours to write. */
+	/* refs and live may be read by a late look at this slot: not ours to write. */
 	fu_memset((char *)ctx + offsetof(struct fu_ctx, ino), 0,
 	          sizeof(*ctx) - offsetof(struct fu_ctx, ino));
 	fu_memset(&ctx->ring, 0, sizeof(ctx->ring));
-	ctx->live = live;
 	ctx->peer = ctx->prog_fd = ctx->evfd = -1;
 	ctx->clock_id = CLOCK_MONOTONIC;
 	ctx->gen = fu_load_relaxed(&fu_wipe->gen);

@@ -195,7 +195,8 @@ struct fu_ctx *fu_ctx_alloc(void)
 	}
 	if (ctx) {
 		fu_ctx_reset(ctx);
-		ctx->live = FU_CTX_ENDED; /* not found by anyone, not free either */
+		fu_store_relaxed(&ctx->live,
+		                 FU_CTX_ENDED); /* not found by anyone, not free either */
 		__atomic_fetch_add(&ctx->refs, 2, __ATOMIC_RELEASE);
 	}
 out:
