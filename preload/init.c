@@ -100,7 +100,7 @@ static void rescan(bool quiet)
 		fu_patch_unloaded();
 	}
 	if (scan.n_texts && may_patch()) {
-		fu_patch_texts(scan.texts, scan.n_texts, quiet);
+		fu_patch_found(&scan, quiet);
 	}
 	fu_store_release(&scan_lock, 0);
 }

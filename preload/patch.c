@@ -42,6 +42,7 @@
 #define TRIED            256
 #define REACH            (0x7fffffffLL - (s64)FU_PAGE)
 #define CODE_BYTES       48 /* of a trampoline, without what was moved */
+#define OPEN_BYTES       (64UL << 10)
 #define HINT_STEP        (64UL << 10)
 #define HINTS            14
 #define LOWEST_HINT      0x10000UL
@@ -57,8 +58,16 @@ _Static_assert(FU_SITE_MOVED + CODE_BYTES <= SLOT_BYTES, "a trampoline fits its 
  */
 static struct page {
 	u8 *start;
-	u32 used; /* one bit for each slot */
+	u32 used;  /* one bit for each slot */
+	bool open; /* writable at the moment */
 } pages[PAGES_MAX];
+
+/* The piece of text that is writable at the moment, whole pages; empty when nothing is. */
+static struct {
+	u64 start;
+	u64 end;
+	int prot; /* what it goes back to */
+} open_text;
 
 static struct fu_text texts[TEXTS_MAX];
 static size_t n_texts;
@@ -161,12 +170,9 @@ static bool reaches_all(const u8 *page, const struct fu_text *text)
 	return reaches(page, text->start) && reaches(page, text->end);
 }
 
-static bool protect(const u8 *p, size_t bytes, int prot)
+static bool protect(u64 start, u64 end, int prot)
 {
-	u64 first = (u64)(uintptr_t)p & ~(FU_PAGE - 1);
-	u64 end = fu_align_up((u64)(uintptr_t)p + bytes, FU_PAGE);
-
-	return fu_sys(SYS_mprotect, first, end - first, prot) == 0;
+	return fu_sys(SYS_mprotect, start, end - start, prot) == 0;
 }
 
 /* A page near `text`: below it at first, where nothing grows into it. NULL if there is none. */
@@ -196,6 +202,14 @@ static u8 *map_near(const struct fu_text *text)
 	return NULL;
 }
 
+static bool page_open(struct page *page)
+{
+	u64 start = (u64)(uintptr_t)page->start;
+
+	page->open = page->open || protect(start, start + FU_PAGE, MASK_RWX);
+	return page->open;
+}
+
 static struct page *new_page(const struct fu_text *text)
 {
 	u64 entry = (u64)(uintptr_t)fu_patch_entry;
@@ -211,18 +225,19 @@ static struct page *new_page(const struct fu_text *text)
 			return NULL;
 		}
 		fu_memcpy(page->start, &entry, sizeof(entry));
-		if (!protect(page->start, FU_PAGE, MASK_RX)) {
+		page->used = 1;
+		page->open = false;
+		if (!page_open(page)) {
 			fu_sys(SYS_munmap, page->start, FU_PAGE);
 			page->start = NULL;
 			return NULL;
 		}
-		page->used = 1;
 		return page;
 	}
 	return NULL;
 }
 
-/* A free slot that code in `text` can jump to and back from; NULL if there is none. */
+/* A free slot, writable, that code in `text` can jump to and back from; NULL if there is none. */
 static u8 *slot_alloc(const struct fu_text *text)
 {
 	struct page *page = NULL;
@@ -233,7 +248,7 @@ static u8 *slot_alloc(const struct fu_text *text)
 		}
 	}
 	page = page ? page : new_page(text);
-	if (!page) {
+	if (!page || !page_open(page)) {
 		return NULL;
 	}
 	for (u32 slot = 1; slot < SLOTS; slot++) {
@@ -255,6 +270,55 @@ static void slot_free(const u8 *slot)
 }
 
 /* ---- writing code ---- */
+
+static void text_close(void)
+{
+	if (open_text.end) {
+		protect(open_text.start, open_text.end, open_text.prot);
+	}
+	open_text.end = 0;
+}
+
+/* Makes the code at `at` writable, and some behind it, where more may be to do. */
+static bool text_open(const struct fu_text *text, const u8 *at)
+{
+	u64 first = (u64)(uintptr_t)at, end = first + FU_SITE_JUMP;
+	u64 limit = fu_align_up((u64)(uintptr_t)text->end, FU_PAGE);
+
+	if (first >= open_text.start && end <= open_text.end) {
+		return true;
+	}
+	text_close();
+	first &= ~(FU_PAGE - 1);
+	end = fu_align_up(end + OPEN_BYTES, FU_PAGE);
+	end = end < limit ? end : limit;
+	if (!protect(first, end, MASK_RWX)) {
+		return false;
+	}
+	open_text.start = first;
+	open_text.end = end;
+	open_text.prot = text->prot;
+	return true;
+}
+
+/* Nothing is writable any more. Other processors drop what they have fetched. */
+static void close_all(bool quiet)
+{
+	text_close();
+	for (size_t i = 0; i < PAGES_MAX; i++) {
+		u64 start = (u64)(uintptr_t)pages[i].start;
+
+		if (start && pages[i].open) {
+			protect(start, start + FU_PAGE, MASK_RX);
+			pages[i].open = false;
+		}
+	}
+	/* Where the kernel is too old to know this they do so before long. */
+	if (!quiet && fu_sys(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE, 0,
+	                     0) == 0) {
+		fu_sys(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED_SYNC_CORE, 0, 0);
+	}
+}
 
 static u8 *put(u8 *p, const void *code, size_t bytes)
 {
@@ -283,20 +347,18 @@ static bool write_trampoline(u8 *slot, const struct fu_site *site)
 	size_t moved;
 	u8 *p = slot;
 
-	if (!protect(slot, SLOT_BYTES, MASK_RWX)) {
+	moved = fu_site_move(site, p);
+	if (!moved) {
 		return false;
 	}
-	moved = fu_site_move(site, p);
-	if (moved) {
-		p = put_relative(p + moved, lea_rcx, sizeof(lea_rcx), site->syscall + 2);
-		p = put(p, down, sizeof(down));
-		p = put_relative(p, call, sizeof(call), entry);
-		p = put(p, up, sizeof(up));
-		p = put(p, jrcxz_over_jmp, sizeof(jrcxz_over_jmp));
-		p = put_relative(p, jmp, sizeof(jmp), site->syscall + 2);
-		put_relative(p, jmp, sizeof(jmp), site->syscall);
-	}
-	return protect(slot, SLOT_BYTES, MASK_RX) && moved;
+	p = put_relative(p + moved, lea_rcx, sizeof(lea_rcx), site->syscall + 2);
+	p = put(p, down, sizeof(down));
+	p = put_relative(p, call, sizeof(call), entry);
+	p = put(p, up, sizeof(up));
+	p = put(p, jrcxz_over_jmp, sizeof(jrcxz_over_jmp));
+	p = put_relative(p, jmp, sizeof(jmp), site->syscall + 2);
+	put_relative(p, jmp, sizeof(jmp), site->syscall);
+	return true;
 }
 
 /* Eight bytes wherever they lie. */
@@ -328,24 +390,17 @@ static void store_atomic(u8 *at, const u8 jump[FU_SITE_JUMP])
 	} while (!done);
 }
 
-static bool store(const struct fu_text *text, const struct fu_site *site,
-                  const u8 jump[FU_SITE_JUMP])
+static bool store(const struct fu_text *text, const u8 *site, const u8 jump[FU_SITE_JUMP])
 {
-	u8 *at = (u8 *)(uintptr_t)site->at;
+	u8 *at = (u8 *)(uintptr_t)site;
 
-	if (!protect(at, FU_SITE_JUMP, MASK_RWX)) {
+	if (!text_open(text, at)) {
 		return false;
 	}
 	if (fu_site_is_atomic(at)) {
 		store_atomic(at, jump);
 	} else {
 		fu_memcpy(at, jump, FU_SITE_JUMP);
-	}
-	protect(at, FU_SITE_JUMP, text->prot);
-	/* Other processors drop what they have fetched; an old kernel's do so soon. */
-	if (fu_sys(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE, 0, 0) ==
-	    0) {
-		fu_sys(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED_SYNC_CORE, 0, 0);
 	}
 	return true;
 }
@@ -378,7 +433,7 @@ static void patch(const struct fu_text *text, const struct fu_site *site)
 	off = (s32)((s64)(uintptr_t)slot - (s64)(uintptr_t)(site->at + FU_SITE_JUMP));
 	entry->jump[0] = 0xe9;
 	fu_memcpy(entry->jump + 1, &off, sizeof(off));
-	if (!write_trampoline(slot, site) || !store(text, site, entry->jump)) {
+	if (!write_trampoline(slot, site) || !store(text, site->at, entry->jump)) {
 		slot_free(slot);
 		return;
 	}
@@ -387,30 +442,34 @@ static void patch(const struct fu_text *text, const struct fu_site *site)
 	FU_COUNT(patched, 1);
 }
 
-static void patch_one(const struct fu_text *text, const u8 *syscall, u32 flags)
+/* The `syscall` at p, if it lies in a segment that is known. */
+static void patch_at(const u8 *p, u32 flags)
 {
-	struct fu_function fn;
-	struct fu_site site;
-	bool known = fu_site_function(text, syscall, &fn);
+	for (size_t i = 0; i < n_texts; i++) {
+		const struct fu_text *text = &texts[i];
+		struct fu_function fn;
+		struct fu_site site;
 
-	if (fu_site_find(text, known ? &fn : NULL, syscall, flags, &site)) {
-		patch(text, &site);
+		if (p >= text->start && p < text->end) {
+			bool known = fu_site_function(text, p, &fn);
+
+			if (fu_site_find(text, known ? &fn : NULL, p, flags, &site)) {
+				patch(text, &site);
+			}
+			return;
+		}
 	}
 }
 
-void fu_patch_texts(const struct fu_text *found, size_t n, bool quiet)
+void fu_patch_found(const struct fu_scan *scan, bool quiet)
 {
-	for (size_t i = 0; i < n; i++) {
-		const struct fu_text *text = &found[i];
-
-		if (n_texts < TEXTS_MAX) {
-			texts[n_texts++] = *text;
-		}
-		for (const u8 *p = fu_scan_syscall(text->start, text->end); p < text->end;
-		     p = fu_scan_syscall(p + 2, text->end)) {
-			patch_one(text, p, quiet ? FU_SITE_QUIET : 0);
-		}
+	for (size_t i = 0; i < scan->n_texts && n_texts < TEXTS_MAX; i++) {
+		texts[n_texts++] = scan->texts[i];
 	}
+	for (size_t i = 0; i < scan->n_sites; i++) {
+		patch_at(scan->sites[i], quiet ? FU_SITE_QUIET : 0);
+	}
+	close_all(quiet);
 }
 
 /* ---- objects that go ---- */
@@ -488,11 +547,9 @@ static bool is_alone(void)
 
 void fu_patch_trapped(const u8 *site)
 {
+	bool quiet = is_alone();
+
 	fu_store_relaxed(tried_place(site), (u64)(uintptr_t)site);
-	for (size_t i = 0; i < n_texts; i++) {
-		if (site >= texts[i].start && site < texts[i].end) {
-			patch_one(&texts[i], site, FU_SITE_SEEN | (is_alone() ? FU_SITE_QUIET : 0));
-			return;
-		}
-	}
+	patch_at(site, FU_SITE_SEEN | (quiet ? FU_SITE_QUIET : 0));
+	close_all(quiet);
 }

@@ -5,14 +5,14 @@
 #ifndef FU_PATCH_H
 #define FU_PATCH_H
 
-#include "preload/site.h"
+#include "preload/scan.h"
 
 /*
- * Patches what it can of the call sites in `texts`, and remembers the segments
- * for fu_patch_trapped. With `quiet` no thread is executing any of this code.
- * Callers hold the scan lock.
+ * Patches what it can of the call sites that a scan has found, and remembers their
+ * segments for fu_patch_trapped. With `quiet` no thread is executing any of this
+ * code. Callers hold the scan lock.
  */
-void fu_patch_texts(const struct fu_text *texts, size_t n, bool quiet);
+void fu_patch_found(const struct fu_scan *scan, bool quiet);
 
 /* Objects have been unloaded: forgets their segments, gives their trampolines back. Scan lock held.
  */

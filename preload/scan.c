@@ -2,8 +2,9 @@
  * The scan. An object issues io_uring calls of its own if its code holds
  *
  *   near: mov $0x1a9..0x1ab, %r32 with a `syscall` at most 64 bytes behind it, or
- *   far:  such a mov for both 0x1a9 and 0x1aa within 16 KiB, plus a `syscall` that
- *         looks like a generic wrapper's: r10 loaded before it (the fourth
+ *   far:  such a mov for both 0x1a9 and 0x1aa within 16 KiB, to the register that
+ *         a wrapper takes the number in (edi or eax), plus a `syscall` that looks
+ *         like a generic wrapper's: r10 loaded before it (the fourth
  *         argument; no compiler uses r10 otherwise in such a place) and a return,
  *         a test or a store of the result behind it.
  *
@@ -11,8 +12,7 @@
  * has none, and is done with. In an object that has call sites every `syscall`
  * counts, since the same code maps the ring and closes it.
  *
- * Objects are looked at in memory, as loaded: no file is opened. libc and the
- * loader are left out (libc's syscall() is interposed; its one instruction is
+ * libc and the loader are left out (libc's syscall() is interposed; its one instruction is
  * covered too, for callers that got hold of it by other ways), and so are the
  * vdso and this library.
  */
@@ -20,21 +20,18 @@
 #include <emmintrin.h>
 #include <link.h>
 #include <sys/mman.h>
+#include "preload/image.h"
 #include "preload/next.h"
 #include "preload/scan.h"
 #include "rings/sys.h"
 
-#ifndef MADV_POPULATE_READ
-#define MADV_POPULATE_READ 22 /* Linux 5.14; without it nothing is lost but time */
-#endif
-
-#define IMM_FIRST     0xa9 /* the low byte; the rest of the immediate is 01 00 00 */
-#define NEAR_BYTES    64
-#define FAR_BYTES     16384
-#define R10_BYTES     48
-#define WRAPPER_SIZE  64
-#define SITES_EXACT   16
-#define POPULATE_FROM (1 << 20)
+#define IMM_FIRST    0xa9 /* the low byte; the rest of the immediate is 01 00 00 */
+#define NEAR_BYTES   64
+#define FAR_BYTES    16384
+#define R10_BYTES    48
+#define WRAPPER_SIZE 64
+#define SITES_EXACT  16
+#define AHEAD        4096 /* how far to fetch in advance: processors do not cross pages */
 
 struct walk {
 	struct fu_scan *out;
@@ -71,6 +68,7 @@ static inline __attribute__((always_inline)) const u8 *next_pair(const u8 *p, co
 		__m128i m3 = match(p + 48, first, span, second);
 		u64 mask;
 
+		__builtin_prefetch(p + AHEAD);
 		if (fu_likely(!_mm_movemask_epi8(
 		            _mm_or_si128(_mm_or_si128(m0, m1), _mm_or_si128(m2, m3))))) {
 			continue;
@@ -152,40 +150,67 @@ static bool uses_result(const u8 *p, const u8 *end)
 	}
 }
 
-static bool has_wrapper(const u8 *start, const u8 *end)
+/* A view has a `syscall` that looks like a generic wrapper's. */
+static bool has_wrapper(const struct fu_view *v, void *arg)
 {
-	for (const u8 *p = fu_scan_syscall(start, end); p < end; p = fu_scan_syscall(p + 2, end)) {
-		const u8 *before = p - start > R10_BYTES ? p - R10_BYTES : start;
+	(void)arg;
+	for (const u8 *p = fu_scan_syscall(v->start, v->end); p < v->stop;
+	     p = fu_scan_syscall(p + 2, v->end)) {
+		const u8 *before = p - v->lead > R10_BYTES ? p - R10_BYTES : v->lead;
 
-		if (writes_r10(before, p) && uses_result(p + 2, end)) {
+		if (writes_r10(before, p) && uses_result(p + 2, v->end)) {
 			return true;
 		}
 	}
 	return false;
 }
 
-/* Does the code in [start, end) issue io_uring calls? */
-static bool has_call_site(const u8 *start, const u8 *end)
+struct numbers {
+	/* Where the latest mov of 0x1a9 and of 0x1aa to eax and to edi is; 0: nowhere yet. */
+	u64 last[2][2];
+	bool far; /* two were close to each other */
+};
+
+/* Notes the mov whose immediate is at p in the view. */
+static void note_number(struct numbers *n, const u8 *p, const struct fu_view *v)
 {
-	const u8 *last[2] = { NULL, NULL }; /* latest mov of 0x1a9 and of 0x1aa */
-	bool far = false;
+	bool to_edi = p[-1] == 0xbf;
+	u64 *last = n->last[to_edi];
 
-	for (const u8 *p = next_immediate(start, end); p < end; p = next_immediate(p + 1, end)) {
-		const u8 *near = end - p > NEAR_BYTES + 4 ? p + NEAR_BYTES + 4 : end;
+	if (*p - IMM_FIRST > 1 || (!to_edi && p[-1] != 0xb8)) {
+		return;
+	}
+	last[*p - IMM_FIRST] = (u64)(uintptr_t)p + (u64)v->loaded;
+	n->far = n->far || (last[0] && last[1] && last[0] - last[1] + FAR_BYTES < 2 * FAR_BYTES);
+}
 
-		if (!is_mov(p, start)) {
+/* A view has one of the numbers right before a `syscall`. Notes those that are not. */
+static bool has_near(const struct fu_view *v, void *arg)
+{
+	struct numbers *n = arg;
+
+	for (const u8 *p = next_immediate(v->start, v->end); p < v->stop;
+	     p = next_immediate(p + 1, v->end)) {
+		const u8 *near = v->end - p > NEAR_BYTES + 4 ? p + NEAR_BYTES + 4 : v->end;
+
+		if (!is_mov(p, v->lead)) {
 			continue;
 		}
 		if (fu_scan_syscall(p + 4, near) < near) {
 			return true;
 		}
-		if (*p - IMM_FIRST < 2) {
-			last[*p - IMM_FIRST] = p;
-			far = far || (last[0] && last[1] && last[0] - last[1] < FAR_BYTES &&
-			              last[1] - last[0] < FAR_BYTES);
-		}
+		note_number(n, p, v);
 	}
-	return far && has_wrapper(start, end);
+	return false;
+}
+
+/* Does the code of the segment issue io_uring calls? */
+static bool has_call_site(const struct fu_image *image)
+{
+	struct numbers numbers = { .far = false };
+
+	return fu_image_each(image, has_near, &numbers) ||
+	       (numbers.far && fu_image_each(image, has_wrapper, NULL));
 }
 
 static void add_range(struct fu_scan *s, const u8 *first, const u8 *last)
@@ -197,22 +222,36 @@ static void add_range(struct fu_scan *s, const u8 *first, const u8 *last)
 	}
 }
 
-/* Every `syscall` in [start, end): one by one if they are few, else from the first to the last. */
-static void add_sites(struct fu_scan *s, const u8 *start, const u8 *end)
+static bool note_syscalls(const struct fu_view *v, void *arg)
 {
-	const u8 *first = fu_scan_syscall(start, end), *last = first;
-	size_t n = 0;
+	struct fu_scan *s = arg;
 
-	for (const u8 *p = first; p < end; p = fu_scan_syscall(p + 2, end)) {
-		last = p;
-		n++;
+	for (const u8 *p = fu_scan_syscall(v->start, v->end); p < v->stop;
+	     p = fu_scan_syscall(p + 2, v->end)) {
+		const u8 *loaded = p + v->loaded;
+
+		if (s->n_sites < FU_SITES_MAX) {
+			s->sites[s->n_sites++] = loaded;
+		}
+		s->last = loaded;
+		s->count++;
 	}
-	if (n > SITES_EXACT) {
-		add_range(s, first, last);
+	return false;
+}
+
+/* Every `syscall` of the segment: one by one if they are few, else from the first to the last. */
+static void add_sites(struct fu_scan *s, const struct fu_image *image)
+{
+	size_t from = s->n_sites;
+
+	s->count = 0;
+	fu_image_each(image, note_syscalls, s);
+	if (s->count > SITES_EXACT) {
+		add_range(s, from < s->n_sites ? s->sites[from] : image->start, s->last);
 		return;
 	}
-	for (const u8 *p = first; p < end; p = fu_scan_syscall(p + 2, end)) {
-		add_range(s, p, p);
+	for (size_t i = from; i < s->n_sites; i++) {
+		add_range(s, s->sites[i], s->sites[i]);
 	}
 }
 
@@ -247,17 +286,6 @@ static bool is_left_out(const struct dl_phdr_info *info)
 	       starts_with(name, "linux-vdso") || starts_with(name, "libfakeuring");
 }
 
-/* Maps a large segment in one go: a third of the scan's time is page faults otherwise. */
-static void populate(const u8 *start, const u8 *end)
-{
-	u64 first = (u64)(uintptr_t)start & ~(FU_PAGE - 1);
-
-	if (end - start > POPULATE_FROM) {
-		fu_sys(SYS_madvise, first, fu_align_up((u64)(uintptr_t)end, FU_PAGE) - first,
-		       MADV_POPULATE_READ);
-	}
-}
-
 static void add_text(struct fu_scan *s, const struct dl_phdr_info *info, const ElfW(Phdr) * ph)
 {
 	const u8 *start = fu_ptr(info->dlpi_addr + ph->p_vaddr);
@@ -276,7 +304,28 @@ static void add_text(struct fu_scan *s, const struct dl_phdr_info *info, const E
 	}
 }
 
-/* Looks at one object, the `index`th that is loaded. */
+static void look_at(struct fu_scan *s, const struct dl_phdr_info *info)
+{
+	struct fu_image image = { .fd = fu_image_open(info) };
+
+	for (size_t i = 0; i < info->dlpi_phnum; i++) {
+		const ElfW(Phdr) *ph = &info->dlpi_phdr[i];
+
+		if (ph->p_type != PT_LOAD || (ph->p_flags & (PF_X | PF_R)) != (PF_X | PF_R)) {
+			continue;
+		}
+		image.start = fu_ptr(info->dlpi_addr + ph->p_vaddr);
+		image.end = image.start + ph->p_filesz;
+		image.offset = ph->p_offset;
+		if (has_call_site(&image)) {
+			add_sites(s, &image);
+			add_text(s, info, ph);
+		}
+	}
+	fu_image_close(image.fd);
+}
+
+/* The `index`th object that is loaded. */
 static int visit(struct dl_phdr_info *info, size_t size, void *data)
 {
 	struct walk *w = data;
@@ -297,19 +346,7 @@ static int visit(struct dl_phdr_info *info, size_t size, void *data)
 	if (index < n_seen || is_left_out(info)) {
 		return 0;
 	}
-	for (size_t i = 0; i < info->dlpi_phnum; i++) {
-		const ElfW(Phdr) *ph = &info->dlpi_phdr[i];
-		const u8 *start = fu_ptr(info->dlpi_addr + ph->p_vaddr);
-
-		if (ph->p_type != PT_LOAD || (ph->p_flags & (PF_X | PF_R)) != (PF_X | PF_R)) {
-			continue;
-		}
-		populate(start, start + ph->p_filesz);
-		if (has_call_site(start, start + ph->p_filesz)) {
-			add_sites(w->out, start, start + ph->p_filesz);
-			add_text(w->out, info, ph);
-		}
-	}
+	look_at(w->out, info);
 	return 0;
 }
 
@@ -320,6 +357,7 @@ void fu_scan(struct fu_scan *scan)
 
 	scan->n_ranges = 0;
 	scan->n_texts = 0;
+	scan->n_sites = 0;
 	scan->unloaded = false;
 	dl_iterate_phdr(visit, &w);
 	n_seen = w.index;

@@ -9,6 +9,7 @@
 #include "seccomp/filter.h"
 
 #define FU_TEXTS_MAX 64
+#define FU_SITES_MAX 1024
 
 /* What a scan has found. */
 struct fu_scan {
@@ -16,7 +17,11 @@ struct fu_scan {
 	size_t n_ranges;
 	struct fu_text texts[FU_TEXTS_MAX]; /* the segments that they lie in */
 	size_t n_texts;
-	bool unloaded; /* objects have gone since the last scan */
+	const u8 *sites[FU_SITES_MAX]; /* the `syscall`s in them */
+	size_t n_sites;
+	const u8 *last; /* while one segment is being looked at: the last one, */
+	size_t count;   /* and how many */
+	bool unloaded;  /* objects have gone since the last scan */
 };
 
 /*
