@@ -225,6 +225,7 @@ struct fu_ctx {
 	struct fu_req *link_head, *link_last;
 	bool drain_active, drain_next, drain_disabled;
 	bool restricted, submitting;
+	int prep_error;          /* the request just issued should not have been */
 	struct fu_batch done;    /* completed, CQEs not yet posted */
 	struct fu_batch work;    /* task work of this lock holder */
 	struct fu_batch outside; /* to be run once the lock is free */

@@ -27,7 +27,6 @@
 
 #define WINDOW       64U
 #define MAX_IDS      (1U << 16)
-#define USER_END     ((1ULL << 47) - FU_PAGE)
 #define MAX_RW_BYTES 0x7ffff000U
 
 struct legacy_buf {
@@ -402,7 +401,7 @@ int fu_provide_buffers_prep(struct fu_req *req, const struct fu_sqe *sqe)
 	size = (u64)sqe->len * (u32)sqe->fd;
 	if (__builtin_add_overflow(sqe->addr, size, &end))
 		return -EOVERFLOW;
-	if (end > USER_END)
+	if (end > FU_USER_END)
 		return -EFAULT;
 	if (sqe->off > USHRT_MAX)
 		return -E2BIG;

@@ -133,6 +133,8 @@ int fu_recvmsg_stable(struct fu_req *req)
 			return -EINVAL;
 		c->left += c->segs[i].iov_len;
 	}
+	if (!fu_user_segments_ok(c->segs, c->nr))
+		return -EFAULT;
 	req->flags |= FU_REQ_STABLE;
 	return 0;
 }
@@ -217,9 +219,9 @@ int fu_recv_prep(struct fu_req *req, const struct fu_sqe *sqe)
 		if ((req->flags & FU_REQ_BUFFER_SELECT) && !copy_alloc(req, FU_KBUF_BUNDLE_MAX))
 			return -ENOMEM;
 	}
-	if (rv->msg && (req->flags & FU_REQ_BUFFER_SELECT))
-		return prep_select_msg(req, rv);
-	return 0;
+	if (req->flags & FU_REQ_BUFFER_SELECT)
+		return rv->msg ? prep_select_msg(req, rv) : 0;
+	return rv->msg || fu_user_range_ok(rv->addr, rv->len) ? 0 : -EFAULT;
 }
 
 void fu_recv_fail(struct fu_req *req)

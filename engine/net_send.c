@@ -82,7 +82,7 @@ static int copy_segments(struct copy *c, const void *user, u32 nr)
 			return -EINVAL;
 		c->left += c->segs[i].iov_len;
 	}
-	return 0;
+	return fu_user_segments_ok(c->segs, nr) ? 0 : -EFAULT;
 }
 
 static int copy_name(struct copy *c, u64 user, u32 len)
@@ -165,8 +165,13 @@ static int prep_rest(struct fu_req *req, const struct fu_sqe *sqe)
 	sd->name_len = sqe->addr_len;
 	if (sd->name && sd->name_len > sizeof(struct sockaddr_storage))
 		return -EINVAL;
-	if (!(sd->iou & IORING_SEND_VECTORIZED) || (req->flags & FU_REQ_BUFFER_SELECT))
+	if (req->flags & FU_REQ_BUFFER_SELECT)
 		return 0;
+	if (!(sd->iou & IORING_SEND_VECTORIZED)) {
+		if (sd->iou & IORING_RECVSEND_FIXED_BUF || fu_user_range_ok(sd->addr, sd->len))
+			return 0;
+		return -EFAULT;
+	}
 	/* Segments of a registered buffer are for SENDMSG_ZC only. */
 	return sd->iou & IORING_RECVSEND_FIXED_BUF ? -EINVAL : prep_vector(req, sd);
 }

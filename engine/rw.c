@@ -128,14 +128,24 @@ static int prep(struct fu_req *req, const struct fu_sqe *sqe, bool write, bool v
 	return 0;
 }
 
+/* One buffer of the program's own, or a provided one. */
+static int prep_plain(struct fu_req *req, const struct fu_sqe *sqe, bool write)
+{
+	int ret = prep(req, sqe, write, false);
+
+	if (!ret && !(req->flags & FU_REQ_BUFFER_SELECT) && !fu_user_range_ok(sqe->addr, sqe->len))
+		ret = -EFAULT;
+	return ret;
+}
+
 int fu_read_prep(struct fu_req *req, const struct fu_sqe *sqe)
 {
-	return prep(req, sqe, false, false);
+	return prep_plain(req, sqe, false);
 }
 
 int fu_write_prep(struct fu_req *req, const struct fu_sqe *sqe)
 {
-	return prep(req, sqe, true, false);
+	return prep_plain(req, sqe, true);
 }
 
 /* With buffer select, the one segment only says how much is wanted. */
@@ -222,7 +232,7 @@ int fu_rwv_stable(struct fu_req *req)
 			return -EINVAL;
 		rw->total += rw->iov[i].iov_len;
 	}
-	return 0;
+	return fu_user_segments_ok(rw->iov, rw->nr) ? 0 : -EFAULT;
 }
 
 static int fixed_vec_prep(struct fu_req *req, const struct fu_sqe *sqe, bool write)
@@ -538,7 +548,7 @@ static int issue(struct fu_req *req, u32 issue_flags)
 		if (issue_flags & FU_ISSUE_WORKER)
 			fu_submit_unlock(req->ctx);
 		if (ret)
-			return ret;
+			return fu_sys(SYS_fcntl, req->fd, F_GETFL) < 0 ? -EBADF : ret;
 	}
 	if (req->ctx->iopoll) {
 		long fl = fu_sys(SYS_fcntl, req->fd, F_GETFL);

@@ -239,11 +239,13 @@ static void issue_first(struct fu_req *req, bool more)
 {
 	struct fu_ctx *ctx = req->ctx;
 
+	ctx->prep_error = 0;
 	if (req->op->iocb && !req->creds && !(req->flags & FU_REQ_BUFFER_SELECT) &&
 	    !assign_file(req) && fu_aio_add(req, more))
 		return;
 	/* Inline work completes in the order of submission. */
 	fu_aio_flush(ctx);
+	ctx->prep_error = 0;
 	fu_req_issue(req, FU_ISSUE_NONBLOCK);
 }
 
@@ -253,8 +255,10 @@ static int submit_one(struct fu_ctx *ctx, struct fu_req *req, const struct fu_sq
 	struct fu_sqe copy = *(const volatile struct fu_sqe *)sqe;
 	int ret = init_req(ctx, req, &copy);
 
-	if (fu_unlikely(ret))
+	if (fu_unlikely(ret)) {
+		fu_aio_flush(ctx);
 		return submit_failed(ctx, req, ret);
+	}
 	if (fu_unlikely(ctx->link_head)) {
 		ctx->link_last->link = req;
 		ctx->link_last = req;
@@ -277,7 +281,7 @@ static int submit_one(struct fu_ctx *ctx, struct fu_req *req, const struct fu_sq
 		return 0;
 	}
 	issue_first(req, more);
-	return 0;
+	return ctx->prep_error;
 }
 
 long fu_submit_sqes(struct fu_ctx *ctx, u32 count)
@@ -341,15 +345,31 @@ int fu_req_hold_file(struct fu_req *req)
 	return 0;
 }
 
+/*
+ * The first attempt has failed with `res`. What the program's memory should have told before,
+ * had it been copied, comes first and ends the submission. Returns the result that counts.
+ */
+static s32 first_error(struct fu_req *req, s32 res)
+{
+	struct fu_ctx *ctx = req->ctx;
+
+	if (!ctx->submitting || !req->op->stable || (req->flags & FU_REQ_STABLE) || res == -EAGAIN)
+		return res;
+	ctx->prep_error = req->op->stable(req);
+	return ctx->prep_error ? ctx->prep_error : res;
+}
+
 /* Makes a request independent of the submitter: its file and what it points to. */
 static int make_stable(struct fu_req *req)
 {
 	if (req->op->stable && !(req->flags & FU_REQ_STABLE)) {
 		int ret = req->op->stable(req);
 
-		if (ret)
-			return ret;
 		req->flags |= FU_REQ_STABLE;
+		if (ret) {
+			req->ctx->prep_error = ret;
+			return ret;
+		}
 	}
 	return fu_req_hold_file(req);
 }
@@ -423,6 +443,8 @@ static void would_block(struct fu_req *req)
 static void issued(struct fu_req *req, int ret, u32 issue_flags, bool guarded)
 {
 	if (fu_likely(ret == FU_DONE)) {
+		if (fu_unlikely(req->res < 0))
+			req->res = first_error(req, req->res);
 		if (!(issue_flags & FU_ISSUE_RETRY))
 			FU_COUNT(inlined, 1);
 		fu_req_done(req);
@@ -430,7 +452,7 @@ static void issued(struct fu_req *req, int ret, u32 issue_flags, bool guarded)
 	}
 	if (ret < 0) {
 		if (ret != -EAGAIN || (req->flags & FU_REQ_NOWAIT)) {
-			fu_req_fail(req, ret);
+			fu_req_fail(req, first_error(req, ret));
 			return;
 		}
 		would_block(req);

@@ -70,6 +70,15 @@ int fu_copy_to_user(void *user_dst, const void *src, size_t n)
 	return copy_user(SYS_process_vm_writev, (void *)(uintptr_t)src, user_dst, n);
 }
 
+bool fu_user_segments_ok(const struct iovec *iov, u32 nr)
+{
+	for (u32 i = 0; i < nr; i++) {
+		if (!fu_user_range_ok((u64)(uintptr_t)iov[i].iov_base, iov[i].iov_len))
+			return false;
+	}
+	return true;
+}
+
 long fu_strncpy_from_user(char *dst, const char *user_src, size_t size)
 {
 	size_t got = 0;
