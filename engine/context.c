@@ -41,6 +41,7 @@ void fu_ctx_teardown(struct fu_ctx *ctx)
 		fu_sqpoll_stop(ctx);
 	if (ctx->peer_slot)
 		fu_poller_unwatch_ring(ctx);
+	fu_fence();
 	fu_wake_waiters(ctx);
 	fu_cancel_everything(ctx);
 }
@@ -57,6 +58,10 @@ void fu_ctx_free(struct fu_ctx *ctx)
 		fu_fd_close(ctx->evfd);
 	fu_aio_release(ctx);
 	fu_req_free_all(ctx);
+	FU_COUNT(sqes, ctx->tally.sqes);
+	FU_COUNT(cqes, ctx->tally.cqes);
+	FU_COUNT(inlined, ctx->tally.inlined);
+	fu_memset(&ctx->tally, 0, sizeof(ctx->tally));
 	fu_free(ctx->hash, ctx->hash_size * sizeof(*ctx->hash));
 	ctx->hash = NULL;
 	ctx->hash_size = 0;
@@ -90,7 +95,7 @@ void fu_ctx_adopt(struct fu_ctx *ctx, u32 gen)
 	ctx->done.head = ctx->work.head = ctx->outside.head = NULL;
 	ctx->cache = ctx->freed = ctx->tw = NULL;
 	ctx->chunks = NULL;
-	ctx->active = ctx->drained = 0;
+	ctx->started = ctx->ended = ctx->drained = 0;
 	ctx->lock.word = 0;
 	ctx->hash = NULL;
 	ctx->hash_size = ctx->hash_count = 0;

@@ -1,7 +1,8 @@
 /*
  * What the engine has done in this process: the figures of FAKEURING_STATS.
  * Written with relaxed atomic additions by whichever thread did the work, read
- * by the statistics writer when the process ends. A forked child starts at zero.
+ * by the statistics writer when the process ends, together with every ring's tally. A forked child
+ * starts at zero.
  */
 #ifndef FU_COUNTERS_H
 #define FU_COUNTERS_H
@@ -24,6 +25,16 @@ struct fu_counters {
 };
 
 extern struct fu_counters fu_counters;
+
+/* What every request adds to is counted in its ring, under submit_lock and so without locked
+ * instructions. */
+struct fu_tally {
+	u64 sqes;
+	u64 cqes;
+	u64 inlined;
+};
+
+#define FU_TALLY(ctx, field, n) fu_store_relaxed(&(ctx)->tally.field, (ctx)->tally.field + (u64)(n))
 
 #define FU_COUNT(field, n) \
 	((void)__atomic_fetch_add(&fu_counters.field, (u64)(n), __ATOMIC_RELAXED))

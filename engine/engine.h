@@ -147,44 +147,47 @@ struct fu_timer {
 	struct fu_req *req;
 };
 
+/* From its beginning up to `user_data` a new request is zero; what follows is set by who uses it.
+ */
 struct fu_req {
-	struct fu_ctx *ctx;
-	const struct fu_op *op;
 	u32 flags;
-	s32 fd;
-	u64 user_data;
-	s32 res;
 	u32 cflags;
-	u8 opcode;
-	u8 where;
+	s32 fd;
+	s32 res;
+	u32 sqe_fd;    /* as it stood in the SQE: what cancellation by descriptor matches */
 	u16 buf_index; /* registered buffer, group, or the buffer id once one is selected */
 	u16 buf_group;
 	u16 record; /* index in ctrl->records plus 1 (orphans.c) */
-	u32 sqe_fd; /* as it stood in the SQE: what cancellation by descriptor matches */
+	u8 where;
+	u8 cancelled;    /* atomic: somebody wants it gone while it is being worked on */
+	u8 worker_state; /* pool lock */
+	u8 bounded;
+	u32 worker_tid;                /* pool lock */
+	u32 hash_key;                  /* worker serialisation key, 0 for none */
+	u32 poll_slot;                 /* poller slot + 1; poller lock */
+	u32 poll_events;               /* armed for (poll(2) bits), for the core's own arming */
+	u32 seen_events;               /* what the poller reported last */
+	struct fu_file_info file_info; /* of a duplicate that is the request's own */
 	u32 cancel_seq;
 	struct fu_file_node *node;    /* registered file held */
 	struct fu_buf_node *buf_node; /* registered buffer held */
 	void *kbuf;                   /* legacy provided buffer in hand */
 	struct fu_cred *creds;        /* registered credentials, or NULL: the submitter's */
-	u32 fsuid, fsgid;
-	struct fu_req *link;        /* next in the chain */
-	struct fu_req *ltimeout_of; /* LINK_TIMEOUT: the request it guards */
-	struct fu_req *next;        /* on the batch, task work or free list */
+	struct fu_req *link;          /* next in the chain */
+	struct fu_req *ltimeout_of;   /* LINK_TIMEOUT: the request it guards */
+	void *async;                  /* copied-out data of async_bytes, freed with the request */
+
+	u64 user_data;
+	const struct fu_op *op;
+	struct fu_ctx *ctx;
+	struct fu_req *next; /* on the batch, task work or free list */
 	void (*tw)(struct fu_req *req);
 	struct fu_list hash;  /* ctx tracked requests; ctx->lock */
 	struct fu_list queue; /* worker queue or drain list */
-	u32 poll_slot;        /* poller slot + 1; poller lock */
-	u32 poll_events;      /* armed for (poll(2) bits), for the core's own arming */
-	u32 hash_key;         /* worker serialisation key, 0 for none */
-	u8 cancelled;         /* atomic: somebody wants it gone while it is being worked on */
-	u8 worker_state;      /* pool lock */
-	u8 bounded;
-	u32 worker_tid;                /* pool lock */
-	u32 seen_events;               /* what the poller reported last */
-	struct fu_file_info file_info; /* of a duplicate that is the request's own */
-	u64 big[2];
-	void *async; /* copied-out data of async_bytes, freed with the request */
 	size_t async_bytes;
+	u64 big[2];
+	u32 fsuid, fsgid;
+	u8 opcode;
 	u64 cmd[FU_CMD_BYTES / 8];
 };
 
@@ -227,6 +230,7 @@ struct fu_ctx {
 	bool restricted, submitting;
 	int prep_error;          /* the request just issued should not have been */
 	struct fu_batch done;    /* completed, CQEs not yet posted */
+	u32 done_files;          /* not 0: some of these own a descriptor */
 	struct fu_batch work;    /* task work of this lock holder */
 	struct fu_batch outside; /* to be run once the lock is free */
 	struct fu_req *cache;    /* free requests */
@@ -246,6 +250,8 @@ struct fu_ctx {
 	u32 cancel_seq;
 	bool aio_queued; /* there is a batch to flush */
 	bool no_aio;     /* there is none to be had */
+	u32 started;     /* requests, less those that completed under submit_lock */
+	struct fu_tally tally;
 
 	/* Guarded by lock. */
 	struct fu_lock lock;
@@ -255,7 +261,7 @@ struct fu_ctx {
 	u32 nr_counted;
 
 	/* Atomic. */
-	u32 active;           /* requests that have not completed */
+	u32 ended;            /* of `started`: completed without submit_lock */
 	u32 drained;          /* of these: on the drain list, with their links; submit_lock */
 	struct fu_req *freed; /* completed elsewhere, to go back to the cache */
 	struct fu_req *tw;    /* deferred task work, newest first */
@@ -271,6 +277,14 @@ struct fu_ctx {
 };
 
 enum { FU_CTX_FREE, FU_CTX_LIVE, FU_CTX_ENDED, FU_CTX_FREEING };
+
+/* Requests that have not completed; exact under submit_lock but for those that end meanwhile. */
+static inline u32 fu_ctx_active(const struct fu_ctx *ctx)
+{
+	u32 ended = __atomic_load_n(&ctx->ended, __ATOMIC_SEQ_CST);
+
+	return fu_load_relaxed(&ctx->started) - ended;
+}
 
 /* ---- process.c, registry.c ---- */
 
@@ -324,6 +338,8 @@ void fu_req_free_all(struct fu_ctx *ctx);
 void fu_submit_lock(struct fu_ctx *ctx);
 /* Posts what was completed, runs the task work that follows from it, wakes waiters, unlocks. */
 void fu_submit_unlock(struct fu_ctx *ctx);
+/* The same for a caller that has a reference to ctx of its own. */
+void fu_submit_release(struct fu_ctx *ctx);
 
 static inline void fu_req_set_fail(struct fu_req *req)
 {
@@ -340,8 +356,23 @@ static inline void fu_req_result(struct fu_req *req, s32 res, u32 cflags)
 	req->cflags = cflags;
 }
 
+static inline void fu_batch_add(struct fu_batch *batch, struct fu_req *req)
+{
+	req->next = NULL;
+	if (!batch->head)
+		batch->tail = &batch->head;
+	*batch->tail = req;
+	batch->tail = &req->next;
+}
+
 /* Completes an owned request with req->res. submit_lock held. */
-void fu_req_done(struct fu_req *req);
+static inline void fu_req_done(struct fu_req *req)
+{
+	req->ctx->done_files |= req->flags & FU_REQ_OWN_FD;
+	fu_batch_add(&req->ctx->done, req);
+}
+/* The same as task work. */
+void fu_req_tw_done(struct fu_req *req);
 /* Completes an owned request from any thread that does not hold submit_lock. */
 void fu_req_done_async(struct fu_req *req);
 /* Fails an owned request with `res`; submit_lock held. */

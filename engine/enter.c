@@ -135,7 +135,7 @@ static long submit(struct fu_ctx *ctx, u32 to_submit)
 		return ret;
 	fu_submit_lock(ctx);
 	ret = fu_submit_sqes(ctx, to_submit);
-	fu_submit_unlock(ctx);
+	fu_submit_release(ctx);
 	return ret;
 }
 

@@ -243,7 +243,7 @@ static void complete(struct fu_req *req, long ret)
 	if (ret < 0)
 		fu_req_set_fail(req);
 	/* Under submit_lock: a wake that is being submitted to the same ring completes first. */
-	fu_req_task_work(req, fu_req_done);
+	fu_req_task_work(req, fu_req_tw_done);
 }
 
 /* lock held */

@@ -25,6 +25,8 @@ int fu_nop_prep(struct fu_req *req, const struct fu_sqe *sqe)
 	struct nop *nop = fu_cmd(req, struct nop);
 
 	nop->flags = sqe->op_flags;
+	if (fu_likely(!nop->flags))
+		return 0;
 	if (nop->flags & ~NOP_FLAGS)
 		return -EINVAL;
 	nop->result = nop->flags & IORING_NOP_INJECT_RESULT ? (s32)sqe->len : 0;
@@ -61,6 +63,10 @@ int fu_nop_issue(struct fu_req *req, u32 issue_flags)
 	struct nop *nop = fu_cmd(req, struct nop);
 	int ret;
 
+	if (fu_likely(!nop->flags)) {
+		fu_req_result(req, 0, 0);
+		return FU_DONE;
+	}
 	if (issue_flags & FU_ISSUE_WORKER)
 		fu_submit_lock(req->ctx);
 	ret = lookups(req, nop);
@@ -79,7 +85,7 @@ int fu_nop_issue(struct fu_req *req, u32 issue_flags)
 			req->cflags |= IORING_CQE_F_32;
 	}
 	if (nop->flags & IORING_NOP_TW) {
-		fu_req_task_work(req, fu_req_done);
+		fu_req_task_work(req, fu_req_tw_done);
 		return FU_TAKEN;
 	}
 	return FU_DONE;

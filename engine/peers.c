@@ -273,10 +273,10 @@ static void leave(struct fu_ctx *ctx)
 {
 	static const u64 millisecond[2] = { 0, 1000000 };
 
-	if (!fu_load_relaxed(&ctx->ring.ctrl->shared) || !fu_load_relaxed(&ctx->active))
+	if (!fu_load_relaxed(&ctx->ring.ctrl->shared) || !fu_ctx_active(ctx))
 		return;
 	fu_cancel_everything(ctx);
-	for (int i = 0; i < EXEC_ROUNDS && fu_load_acquire(&ctx->active); i++)
+	for (int i = 0; i < EXEC_ROUNDS && fu_ctx_active(ctx); i++)
 		fu_sys(SYS_nanosleep, millisecond, NULL);
 }
 

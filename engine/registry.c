@@ -321,6 +321,17 @@ void fu_registry_each(void (*fn)(struct fu_ctx *ctx))
 	}
 }
 
+void fu_registry_tally(struct fu_tally *sum)
+{
+	for (u32 i = 0; i < fu_load_acquire(&reg.nr_slots); i++) {
+		const struct fu_tally *tally = &reg.slots[i]->tally;
+
+		sum->sqes += fu_load_relaxed(&tally->sqes);
+		sum->cqes += fu_load_relaxed(&tally->cqes);
+		sum->inlined += fu_load_relaxed(&tally->inlined);
+	}
+}
+
 static void look_at(struct fu_ctx *ctx)
 {
 	fu_peer_answer(ctx);
@@ -431,6 +442,7 @@ void fu_registry_adopt(u32 gen)
 			ctx->refs = 0;
 			ctx->live = FU_CTX_FREE;
 		}
+		fu_memset(&ctx->tally, 0, sizeof(ctx->tally));
 	}
 }
 

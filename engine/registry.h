@@ -20,6 +20,8 @@ void fu_registry_each(void (*fn)(struct fu_ctx *ctx));
 bool fu_fd_names_ring(int fd);
 /* Whether a live ring's descriptor has this inode number. */
 bool fu_ino_is_ring(u64 ino);
+/* Adds up what the rings have counted. Takes no lock. */
+void fu_registry_tally(struct fu_tally *sum);
 /* Number of live rings. */
 u32 fu_registry_live(void);
 

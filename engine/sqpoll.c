@@ -42,7 +42,7 @@ static bool poll_once(struct fu_ctx *ctx, struct fu_sqpoll *sq)
 			n = fu_submit_sqes(ctx, ctx->ring.sq_entries);
 		fu_aio_reap(ctx);
 		fu_run_deferred(ctx);
-		fu_submit_unlock(ctx);
+		fu_submit_release(ctx);
 	}
 	if (n > 0) {
 		FU_COUNT(sqpoll, n);

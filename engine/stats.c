@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include "engine/config.h"
 #include "engine/counters.h"
+#include "engine/registry.h"
 #include "engine/stats.h"
 #include "rings/sys.h"
 
@@ -106,16 +107,18 @@ static void format(char line[LINE_BYTES])
 {
 	struct text t = { line, 0, LINE_BYTES - 1 };
 	struct fu_counters *c = &fu_counters;
+	struct fu_tally rings = { 0 };
 
+	fu_registry_tally(&rings);
 	put(&t, "{\"pid\":");
 	put_number(&t, (u64)stats.pid);
 	put(&t, ",\"program\":\"");
 	put_program(&t);
 	put(&t, "\"");
 	put_field(&t, "rings", fu_load_relaxed(&c->rings));
-	put_field(&t, "sqes", fu_load_relaxed(&c->sqes));
-	put_field(&t, "cqes", fu_load_relaxed(&c->cqes));
-	put_field(&t, "inline", fu_load_relaxed(&c->inlined));
+	put_field(&t, "sqes", fu_load_relaxed(&c->sqes) + rings.sqes);
+	put_field(&t, "cqes", fu_load_relaxed(&c->cqes) + rings.cqes);
+	put_field(&t, "inline", fu_load_relaxed(&c->inlined) + rings.inlined);
 	put_field(&t, "aio", fu_load_relaxed(&c->aio));
 	put_field(&t, "armed", fu_load_relaxed(&c->armed));
 	put_field(&t, "worker", fu_load_relaxed(&c->worker));

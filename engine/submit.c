@@ -152,8 +152,7 @@ bool fu_drain_run(struct fu_ctx *ctx)
 		struct fu_req *req = fu_list_entry(ctx->drain.next, struct fu_req, queue);
 
 		drain_seen |= !!(req->flags & FU_REQ_DRAIN);
-		if ((drain_seen || first) &&
-		    __atomic_load_n(&ctx->active, __ATOMIC_SEQ_CST) != ctx->drained)
+		if ((drain_seen || first) && fu_ctx_active(ctx) != ctx->drained)
 			break;
 		fu_lock(&ctx->lock);
 		fu_list_del(&req->queue);
@@ -304,7 +303,7 @@ long fu_submit_sqes(struct fu_ctx *ctx, u32 count)
 		if (!sqe) {
 			req->next = ctx->cache;
 			ctx->cache = req;
-			__atomic_fetch_sub(&ctx->active, 1, __ATOMIC_RELAXED);
+			fu_store_relaxed(&ctx->started, ctx->started - 1);
 			break;
 		}
 		left--;
@@ -323,7 +322,7 @@ long fu_submit_sqes(struct fu_ctx *ctx, u32 count)
 	}
 	ctx->submitting = false;
 	fu_sq_commit(&ctx->ring);
-	FU_COUNT(sqes, ret);
+	FU_TALLY(ctx, sqes, ret);
 	if (!ret && left && !ctx->cache)
 		ret = -EAGAIN;
 	return ret;
@@ -446,7 +445,7 @@ static void issued(struct fu_req *req, int ret, u32 issue_flags, bool guarded)
 		if (fu_unlikely(req->res < 0))
 			req->res = first_error(req, req->res);
 		if (!(issue_flags & FU_ISSUE_RETRY))
-			FU_COUNT(inlined, 1);
+			FU_TALLY(req->ctx, inlined, 1);
 		fu_req_done(req);
 		return;
 	}

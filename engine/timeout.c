@@ -237,7 +237,7 @@ void fu_timeouts_counted(struct fu_ctx *ctx)
 		struct fu_req *req = fu_list_entry(node, struct timeout, counted)->timer.req;
 
 		fu_req_result(req, 0, 0);
-		fu_req_task_work(req, fu_req_done);
+		fu_req_task_work(req, fu_req_tw_done);
 	}
 }
 
@@ -383,7 +383,7 @@ void fu_ltimeout_disarm(struct fu_req *req)
 	if (armed && !fu_timer_take(&t->timer))
 		return; /* it has fired and completes on its own */
 	fu_req_result(timeout, -ECANCELED, 0);
-	fu_req_task_work(timeout, fu_req_done);
+	fu_req_task_work(timeout, fu_req_tw_done);
 }
 
 void fu_link_timeout_event(struct fu_req *req)

@@ -81,7 +81,7 @@ static void run_pending(struct fu_ctx *ctx)
 		fu_submit_lock(ctx);
 		fu_aio_reap(ctx);
 		fu_run_deferred(ctx);
-		fu_submit_unlock(ctx);
+		fu_submit_release(ctx);
 	}
 	if (fu_cq_overflown(&ctx->ring)) {
 		fu_lock(&ctx->ring.ctrl->cq_lock);
@@ -207,7 +207,7 @@ long fu_iopoll_reap(struct fu_ctx *ctx, u32 min_complete)
 
 		run_pending(ctx);
 		if (fu_load_acquire(ctx->ring.cq_tail) - start >= min_complete ||
-		    !__atomic_load_n(&ctx->active, __ATOMIC_ACQUIRE))
+		    !fu_ctx_active(ctx))
 			break;
 		ret = fu_futex_wait(&ctrl->wake_seq, seq, -1);
 		if (ret == -EINTR)

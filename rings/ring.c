@@ -424,18 +424,3 @@ long fu_ring_map(struct fu_ring *ring, size_t len, int prot, int flags, u64 off)
 	fu_unlock(&ring->ctrl->cq_lock);
 	return ret;
 }
-
-const struct fu_sqe *fu_sq_next(struct fu_ring *ring)
-{
-	u32 mask = ring->sq_entries - 1;
-	u32 index = ring->ctrl->cached_sq_head++ & mask;
-
-	if (ring->sq_array) {
-		index = fu_load_relaxed(&ring->sq_array[index]);
-		if (fu_unlikely(index >= ring->sq_entries)) {
-			fu_store_relaxed(ring->sq_dropped, fu_load_relaxed(ring->sq_dropped) + 1);
-			return NULL;
-		}
-	}
-	return (const void *)((const u8 *)ring->sqes + ((size_t)index << ring->sqe_shift));
-}

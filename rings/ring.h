@@ -188,7 +188,19 @@ static inline u32 fu_sq_pending(const struct fu_ring *ring)
  * Consumes one SQ slot. Returns the SQE, in memory that the program may change
  * under us, or NULL if the slot's index was out of range (then sq_dropped grew).
  */
-const struct fu_sqe *fu_sq_next(struct fu_ring *ring);
+static inline const struct fu_sqe *fu_sq_next(struct fu_ring *ring)
+{
+	u32 index = ring->ctrl->cached_sq_head++ & (ring->sq_entries - 1);
+
+	if (fu_likely(ring->sq_array)) {
+		index = fu_load_relaxed(&ring->sq_array[index]);
+		if (fu_unlikely(index >= ring->sq_entries)) {
+			fu_store_relaxed(ring->sq_dropped, fu_load_relaxed(ring->sq_dropped) + 1);
+			return NULL;
+		}
+	}
+	return (const void *)((const u8 *)ring->sqes + ((size_t)index << ring->sqe_shift));
+}
 
 /* Publishes the consumed head. */
 static inline void fu_sq_commit(struct fu_ring *ring)
@@ -227,6 +239,23 @@ static inline bool fu_cq_overflown(const struct fu_ring *ring)
  * program sees nothing before fu_cq_commit. Returns false if it went to the backlog.
  */
 bool fu_cq_post(struct fu_ring *ring, u64 user_data, s32 res, u32 flags, const u64 *big);
+
+/* The same for a CQE without `big`, in line where the ring has 16-byte CQEs and room. */
+static inline bool fu_cq_post_small(struct fu_ring *ring, u64 user_data, s32 res, u32 flags)
+{
+	struct fu_ctrl *ctrl = ring->ctrl;
+	u32 tail = ctrl->cached_cq_tail;
+	struct fu_cqe *cqe;
+
+	if (fu_unlikely((ring->setup_flags & (IORING_SETUP_CQE32 | IORING_SETUP_CQE_MIXED)) ||
+	                fu_cq_overflown(ring) ||
+	                tail - fu_load_acquire(ring->cq_head) >= ring->cq_entries))
+		return fu_cq_post(ring, user_data, res, flags, NULL);
+	cqe = (struct fu_cqe *)(void *)ring->cqes + (tail & (ring->cq_entries - 1));
+	*cqe = (struct fu_cqe){ user_data, res, flags };
+	fu_store_relaxed(&ctrl->cached_cq_tail, tail + 1);
+	return true;
+}
 
 /* As fu_cq_post, but returns false and posts nothing when there is no room. */
 bool fu_cq_post_noflow(struct fu_ring *ring, u64 user_data, s32 res, u32 flags, const u64 *big);

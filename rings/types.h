@@ -52,6 +52,19 @@ static inline void fu_fence(void)
 #endif
 }
 
+/*
+ * The same where a locked instruction lies between the stores before it and here: on x86 that
+ * is a full fence already.
+ */
+static inline void fu_fence_after_rmw(void)
+{
+#ifdef FU_TSAN
+	fu_fence();
+#else
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+#endif
+}
+
 static inline u64 fu_align_up(u64 v, u64 to)
 {
 	return (v + to - 1) & ~(to - 1);
