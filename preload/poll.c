@@ -13,14 +13,19 @@
 #include "preload/poll.h"
 #include "preload/signals.h"
 #include "rings/sys.h"
+#include "rings/user.h"
 
 #define NR_EPOLL_PWAIT2 441
 /* Of a poll set larger than this nobody has seen the like; it is read no further. */
 #define POLLFDS_MAX (1U << 20)
+#define FDSET_MAX   (1 << 20)
 
 void fu_polled_pollfds(const struct pollfd *fds, nfds_t n)
 {
-	for (nfds_t i = 0; fds && i < n && i < POLLFDS_MAX; i++) {
+	if (!fds || n == 0 || n > POLLFDS_MAX || !fu_user_readable(fds, n * sizeof(*fds))) {
+		return;
+	}
+	for (nfds_t i = 0; i < n; i++) {
 		if (fds[i].fd >= 0 && fu_fd_is_ring(fds[i].fd)) {
 			fu_fd_polled(fds[i].fd, false);
 		}
@@ -30,7 +35,13 @@ void fu_polled_pollfds(const struct pollfd *fds, nfds_t n)
 void fu_polled_fdsets(int n, const fd_set *in, const fd_set *out, const fd_set *except)
 {
 	const u64 *sets[] = { (const u64 *)in, (const u64 *)out, (const u64 *)except };
+	size_t bytes = n > 0 && n < FDSET_MAX ? ((size_t)n + 63) / 64 * sizeof(u64) : 0;
 
+	for (size_t i = 0; i < FU_ARRAY_SIZE(sets); i++) {
+		if (!bytes || (sets[i] && !fu_user_readable(sets[i], bytes))) {
+			return;
+		}
+	}
 	for (int base = 0; base < n; base += 64) {
 		u64 word = 0;
 
@@ -49,7 +60,8 @@ void fu_polled_fdsets(int n, const fd_set *in, const fd_set *out, const fd_set *
 
 void fu_polled_epoll(int op, int fd, const struct epoll_event *event)
 {
-	if ((op == EPOLL_CTL_ADD || op == EPOLL_CTL_MOD) && event && fu_fd_is_ring(fd)) {
+	if ((op == EPOLL_CTL_ADD || op == EPOLL_CTL_MOD) && fu_fd_is_ring(fd) &&
+	    fu_user_readable(event, sizeof(*event))) {
 		fu_fd_polled(fd, (event->events & EPOLLET) != 0);
 	}
 }

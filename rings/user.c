@@ -79,6 +79,25 @@ bool fu_user_segments_ok(const struct iovec *iov, u32 nr)
 	return true;
 }
 
+/* A change of the signal mask in an impossible way reads its argument and does nothing. */
+static bool faults(const void *user)
+{
+	return fu_sys(SYS_rt_sigprocmask, ~0U >> 1, user, 0, sizeof(u64)) == -EFAULT;
+}
+
+bool fu_user_readable(const void *user, size_t n)
+{
+	uintptr_t at = (uintptr_t)user, last = at + n - sizeof(u64);
+
+	if (last < at || faults(fu_ptr(last)))
+		return false;
+	for (; at < last; at = (at | (FU_PAGE - 1)) + 1) {
+		if (faults(fu_ptr(at)))
+			return false;
+	}
+	return true;
+}
+
 long fu_strncpy_from_user(char *dst, const char *user_src, size_t size)
 {
 	size_t got = 0;

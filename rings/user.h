@@ -14,6 +14,12 @@
 int fu_copy_from_user(void *dst, const void *user_src, size_t n);
 int fu_copy_to_user(void *user_dst, const void *src, size_t n);
 
+/*
+ * Whether the `n` bytes, eight or more, can be read now: for looking at what the program is about
+ * to pass to a call of its own. Cheaper than copying.
+ */
+bool fu_user_readable(const void *user, size_t n);
+
 /* A NUL-terminated string of at most `size` bytes with its NUL: its length, -EFAULT or
  * -ENAMETOOLONG. */
 long fu_strncpy_from_user(char *dst, const char *user_src, size_t size);
