@@ -15,6 +15,7 @@
 #include "preload/fds.h"
 #include "preload/init.h"
 #include "preload/next.h"
+#include "rings/fds.h"
 #include "rings/sys.h"
 #include "seccomp/dispatch.h"
 
@@ -149,19 +150,6 @@ FU_EXPORT int fcntl(int fd, int cmd, ...)
 
 FU_EXPORT int fcntl64(int fd, int cmd, ...) __attribute__((alias("fcntl")));
 
-/* The first descriptor of the engine in [first, last], or last + 1; 64 bits, so that it exists. */
-static u64 next_engine_fd(u64 first, u64 last)
-{
-	u64 end = last < FD_LIMIT ? last : FD_LIMIT;
-
-	for (u64 fd = first; fd <= end; fd++) {
-		if (fu_fd_is_engine((int)fd)) {
-			return fd;
-		}
-	}
-	return last + 1;
-}
-
 long fu_close_range(u32 first, u32 last, u32 flags)
 {
 	u64 from = first;
@@ -171,7 +159,8 @@ long fu_close_range(u32 first, u32 last, u32 flags)
 		return fu_sys(NR_CLOSE_RANGE, first, last, flags);
 	}
 	while (ret == 0 && from <= last) {
-		u64 gap = next_engine_fd(from, last);
+		u32 next = fu_fd_next_engine((u32)from, last);
+		u64 gap = next == ~0U ? (u64)last + 1 : next;
 
 		if (gap > from) {
 			ret = fu_sys(NR_CLOSE_RANGE, from, gap - 1, flags);

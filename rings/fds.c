@@ -60,6 +60,22 @@ bool fu_fd_is_engine(int fd)
 	return map && (u32)fd < MARKS && (fu_load_relaxed(&map[fd / 8]) >> fd % 8 & 1);
 }
 
+u32 fu_fd_next_engine(u32 first, u32 last)
+{
+	const u64 *map = (const u64 *)(const void *)fu_load_acquire(&marks);
+	u32 end = last < MARKS ? last : MARKS - 1;
+
+	for (u32 at = first; map && at <= end; at = (at | 63) + 1) {
+		u64 word = fu_load_relaxed(&map[at / 64]) >> at % 64;
+
+		if (word) {
+			at += (u32)__builtin_ctzll(word);
+			return at <= end ? at : ~0U;
+		}
+	}
+	return ~0U;
+}
+
 bool fu_threaded;
 
 static u64 high_base(void)

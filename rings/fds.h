@@ -29,5 +29,7 @@ int fu_fd_high(int fd);
 void fu_fd_close(int fd);
 
 bool fu_fd_is_engine(int fd);
+/* The first of the engine's descriptors in [first, last]; ~0U if there is none. */
+u32 fu_fd_next_engine(u32 first, u32 last);
 
 #endif
