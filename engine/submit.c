@@ -290,8 +290,11 @@ long fu_submit_sqes(struct fu_ctx *ctx, u32 count)
 	u32 total = left;
 	long ret;
 
-	if (!total)
+	if (!total) {
+		/* Who died between taking SQEs and saying so has left that to us. */
+		fu_sq_commit(&ctx->ring);
 		return 0;
+	}
 	ctx->submitting = true;
 	while (left) {
 		struct fu_req *req = fu_req_alloc(ctx);
