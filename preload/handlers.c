@@ -132,6 +132,7 @@ static void release(void)
 
 static void on_signal(int sig, siginfo_t *si, void *context)
 {
+	u64 *mask = (u64 *)(void *)&((ucontext_t *)context)->uc_sigmask;
 	struct fu_ksigaction act, dfl = { 0 };
 
 	if (fu_unlikely(fu_self.critical) && !(BIT(sig) & NEVER_HELD)) {
@@ -142,9 +143,13 @@ static void on_signal(int sig, siginfo_t *si, void *context)
 	if (act.flags & (u32)SA_RESETHAND) {
 		kernel_action(sig, &dfl, NULL);
 	}
+	/* A wait in code that we know nothing of may have put a mask in place that has SIGSYS. */
+	set_mask(SIG_UNBLOCK, FU_SIGSYS_BIT, NULL);
+	fu_sigsys_in_frame(mask, act.mask);
 	/* A handler of one argument does not mind the other two, which the kernel passes as well.
 	 */
 	((void (*)(int, siginfo_t *, void *))(uintptr_t)act.handler)(sig, si, context);
+	fu_sigsys_from_frame(mask);
 }
 
 /* What the kernel gets for the program's `act`. */

@@ -13,6 +13,7 @@
 #include "preload/patch.h"
 #include "preload/process.h"
 #include "preload/scan.h"
+#include "preload/syscall.h"
 #include "rings/lock.h"
 #include "rings/sys.h"
 #include "seccomp/dispatch.h"
@@ -174,6 +175,7 @@ void fu_init_slow(char *const *env)
 	fu_process_init();
 	fu_handlers_init();
 	fu_trap_hook = on_trap;
+	fu_trap_call = fu_syscall_trapped;
 	/* Before any constructor but ours, and so before any thread. */
 	rescan(true);
 	fu_store_release(&fu_init_state, FU_INIT_DONE);

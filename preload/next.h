@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/select.h>
+#include <ucontext.h>
 #include "rings/types.h"
 
 /* Every interposed function that calls its original: X(return type, name, parameters). */
@@ -36,6 +37,9 @@
 	X(int, sigsuspend, (const sigset_t *))                                                   \
 	X(int, pthread_create, (pthread_t *, const pthread_attr_t *, void *(*)(void *), void *)) \
 	X(int, pthread_attr_setsigmask_np, (pthread_attr_t *, const sigset_t *))                 \
+	X(int, getcontext, (ucontext_t *))                                                       \
+	X(int, setcontext, (const ucontext_t *))                                                 \
+	X(int, swapcontext, (ucontext_t *, const ucontext_t *))                                  \
 	X(int, _Fork, (void))                                                                    \
 	X(int, execve, (const char *, char *const[], char *const[]))                             \
 	X(int, execvpe, (const char *, char *const[], char *const[]))                            \

@@ -17,12 +17,14 @@
 #include "preload/signals.h"
 #include "rings/fds.h"
 #include "rings/sys.h"
+#include "rings/user.h"
 
 #define KERNEL_SIGSET_SIZE 8
 #define KERNEL_SA_RESTORER 0x04000000UL
 /* Of glibc's own use: sigaction refuses them. */
 #define SIGNAL_CANCEL 32
 #define SIGNAL_SETXID 33
+#define NEVER_BLOCKED (1ULL << (SIGKILL - 1) | 1ULL << (SIGSTOP - 1))
 
 /* Bit (signal - 1): the program's sa_mask for that signal has SIGSYS in it. */
 static u64 sa_mask_has_sigsys;
@@ -93,32 +95,46 @@ FU_EXPORT int pthread_sigmask(int how, const sigset_t *set, sigset_t *old)
 	return change_mask(fu_next.pthread_sigmask, how, set, old);
 }
 
-long fu_raw_sigprocmask(int how, const u64 *set, u64 *old, size_t size)
+long fu_raw_sigprocmask(int how, const u64 *set, u64 *old, size_t size, u64 *frame)
 {
-	bool before = fu_sigsys_blocked, in_set = false;
-	u64 copy = 0;
-	long ret;
+	u64 wanted = 0, before = 0, now;
 
-	if (set && size == KERNEL_SIGSET_SIZE) {
-		/* Read by the kernel's hand: the pointer may be bad. */
-		ret = fu_sys(SYS_rt_sigprocmask, SIG_BLOCK, set, NULL, size);
-		if (ret) {
-			return ret;
-		}
-		in_set = *set & FU_SIGSYS_BIT;
-		copy = how == SIG_UNBLOCK ? *set : *set & ~FU_SIGSYS_BIT;
+	if (size != KERNEL_SIGSET_SIZE) {
+		return -EINVAL;
 	}
-	ret = fu_sys(SYS_rt_sigprocmask, how, set && size == KERNEL_SIGSET_SIZE ? &copy : set, old,
-	             size);
-	if (ret == 0) {
-		if (set) {
-			believe(how, in_set);
-		}
-		if (old && before) {
-			*old |= FU_SIGSYS_BIT;
+	if (set && fu_copy_from_user(&wanted, set, size)) {
+		return -EFAULT;
+	}
+	if (set && how != SIG_BLOCK && how != SIG_UNBLOCK && how != SIG_SETMASK) {
+		return -EINVAL;
+	}
+	if (frame) {
+		before = *frame;
+	} else {
+		fu_sys(SYS_rt_sigprocmask, SIG_BLOCK, NULL, &before, size);
+	}
+	now = before & ~FU_SIGSYS_BIT;
+	before = fu_sigsys_blocked ? before | FU_SIGSYS_BIT : now;
+	if (set) {
+		now = how == SIG_BLOCK ? now | wanted : how == SIG_UNBLOCK ? now & ~wanted : wanted;
+		now &= ~(FU_SIGSYS_BIT | NEVER_BLOCKED);
+		believe(how, wanted & FU_SIGSYS_BIT);
+		if (frame) {
+			*frame = now;
+		} else {
+			fu_sys(SYS_rt_sigprocmask, SIG_SETMASK, &now, NULL, size);
 		}
 	}
-	return ret;
+	return old ? fu_copy_to_user(old, &before, size) : 0;
+}
+
+const u64 *fu_raw_open_sigsys(const u64 *mask, size_t size, u64 *copy)
+{
+	if (!mask || size != KERNEL_SIGSET_SIZE || fu_copy_from_user(copy, mask, size)) {
+		return mask;
+	}
+	*copy &= ~FU_SIGSYS_BIT;
+	return copy;
 }
 
 FU_EXPORT int sigsuspend(const sigset_t *mask)
@@ -209,17 +225,14 @@ long fu_raw_sigaction(int sig, const struct fu_ksigaction *act, struct fu_ksigac
 	if (size != KERNEL_SIGSET_SIZE) {
 		return fu_sys(SYS_rt_sigaction, sig, act, old, size);
 	}
-	if (act) {
-		copy = *act;
-		copy.mask &= ~FU_SIGSYS_BIT;
+	if (act && fu_copy_from_user(&copy, act, sizeof(copy))) {
+		return -EFAULT;
 	}
 	if (fu_handlers_active() || (sig == SIGSYS && fu_sigsys_is_owned())) {
-		ret = fu_handlers_action(sig, act, &before);
-		if (ret == 0 && old) {
-			*old = before;
-		}
-		return ret;
+		ret = fu_handlers_action(sig, act ? &copy : NULL, &before);
+		return ret == 0 && old ? fu_copy_to_user(old, &before, sizeof(before)) : ret;
 	}
+	copy.mask &= ~FU_SIGSYS_BIT;
 	return fu_sys(SYS_rt_sigaction, sig, act ? &copy : NULL, old, size);
 }
 

@@ -11,10 +11,14 @@
 /* `mask` with SIGSYS open, in *copy if it has to differ; NULL stays NULL. */
 const sigset_t *fu_open_sigsys(const sigset_t *mask, sigset_t *copy);
 
-/* The system calls of the same names as a program makes them through syscall(): value or -errno. */
+/* The system calls of the same names as a program makes them itself: value or -errno. */
 long fu_raw_sigaction(int sig, const struct fu_ksigaction *act, struct fu_ksigaction *old,
                       size_t size);
-long fu_raw_sigprocmask(int how, const u64 *set, u64 *old, size_t size);
+/* With `frame` the mask is the one that a signal handler returns to, ours for a trapped call. */
+long fu_raw_sigprocmask(int how, const u64 *set, u64 *old, size_t size, u64 *frame);
+
+/* The mask argument of a wait with SIGSYS open in *copy; as it is if it is NULL or wrong. */
+const u64 *fu_raw_open_sigsys(const u64 *mask, size_t size, u64 *copy);
 
 /*
  * Around exec, which hands the mask on: gives the thread the mask that the program

@@ -12,7 +12,9 @@
 #include "preload/next.h"
 #include "preload/poll.h"
 #include "preload/signals.h"
+#include "preload/syscall.h"
 #include "rings/sys.h"
+#include "rings/user.h"
 #include "seccomp/dispatch.h"
 #include "seccomp/filter.h"
 #include "seccomp/notify.h"
@@ -33,7 +35,7 @@ __attribute__((visibility("hidden"))) const u8 fu_syscall_is_ours[FU_NR_TABLE] =
 	[SYS_select] = 1,       [SYS_pselect6] = 1,       [SYS_epoll_wait] = 1,
 	[SYS_epoll_pwait] = 1,  [NR_EPOLL_PWAIT2] = 1,    [SYS_epoll_ctl] = 1,
 	[SYS_rt_sigaction] = 1, [SYS_rt_sigprocmask] = 1, [SYS_exit_group] = 1,
-	[SYS_execve] = 1,       [SYS_execveat] = 1,
+	[SYS_execve] = 1,       [SYS_execveat] = 1,       [SYS_rt_sigsuspend] = 1,
 };
 
 /* Until fu_init has run, libc's function is not known and everything takes the slow way. */
@@ -62,6 +64,9 @@ _Static_assert(offsetof(struct fu_next, syscall) == 0, "the assembly loads fu_ne
 /* Calls that wait on descriptors: a ring among them has to tell the truth first. */
 static void before_wait(long nr, const long a[6])
 {
+	if (!fu_have_rings()) {
+		return;
+	}
 	switch (nr) {
 	case SYS_poll:
 	case SYS_ppoll:
@@ -72,9 +77,6 @@ static void before_wait(long nr, const long a[6])
 		fu_polled_fdsets((int)a[0], fu_ptr((u64)a[1]), fu_ptr((u64)a[2]),
 		                 fu_ptr((u64)a[3]));
 		break;
-	case SYS_epoll_ctl:
-		fu_polled_epoll((int)a[1], (int)a[2], fu_ptr((u64)a[3]));
-		return;
 	default:
 		break;
 	}
@@ -108,7 +110,57 @@ static long serve_fds(long nr, const long a[6])
 	return ret;
 }
 
-static long serve(long nr, const long a[6])
+static long serve_epoll_ctl(const long a[6])
+{
+	long ret;
+
+	if (fu_have_rings() && fu_fd_is_engine((int)a[2])) {
+		return -EBADF;
+	}
+	ret = raw(SYS_epoll_ctl, a);
+	if (ret == 0 && fu_have_rings()) {
+		fu_polled_epoll((int)a[1], (int)a[2], fu_ptr((u64)a[3]));
+	}
+	return ret;
+}
+
+/* Waits, the mask that holds meanwhile with SIGSYS open. */
+static long serve_wait(long nr, const long a[6])
+{
+	/* What pselect6 has for its sixth argument. */
+	struct {
+		const u64 *mask;
+		size_t bytes;
+	} six;
+	const u64 *mask;
+	u64 copy;
+
+	before_wait(nr, a);
+	switch (nr) {
+	case SYS_rt_sigsuspend:
+		mask = fu_raw_open_sigsys(fu_ptr((u64)a[0]), (size_t)a[1], &copy);
+		return fu_sys(nr, mask, a[1]);
+	case SYS_ppoll:
+		mask = fu_raw_open_sigsys(fu_ptr((u64)a[3]), (size_t)a[4], &copy);
+		return fu_sys(nr, a[0], a[1], a[2], mask, a[4]);
+	case SYS_epoll_pwait:
+	case NR_EPOLL_PWAIT2:
+		mask = fu_raw_open_sigsys(fu_ptr((u64)a[4]), (size_t)a[5], &copy);
+		return fu_sys(nr, a[0], a[1], a[2], a[3], mask, a[5]);
+	case SYS_pselect6:
+		if (!a[5] || fu_copy_from_user(&six, fu_ptr((u64)a[5]), sizeof(six))) {
+			break;
+		}
+		six.mask = fu_raw_open_sigsys(six.mask, six.bytes, &copy);
+		return fu_sys(nr, a[0], a[1], a[2], a[3], a[4], &six);
+	default:
+		break;
+	}
+	return raw(nr, a);
+}
+
+/* `frame`: see fu_raw_sigprocmask. */
+static long serve(long nr, const long a[6], u64 *frame)
 {
 	long ret;
 
@@ -127,19 +179,31 @@ static long serve(long nr, const long a[6])
 		                        (size_t)a[3]);
 	case SYS_rt_sigprocmask:
 		return fu_raw_sigprocmask((int)a[0], fu_ptr((u64)a[1]), fu_ptr((u64)a[2]),
-		                          (size_t)a[3]);
+		                          (size_t)a[3], frame);
 	case SYS_exit_group:
 	case SYS_execve:
 	case SYS_execveat:
 		fu_stats_flush();
-		break;
+		return raw(nr, a);
+	case SYS_epoll_ctl:
+		return serve_epoll_ctl(a);
+	case SYS_poll:
+	case SYS_ppoll:
+	case SYS_select:
+	case SYS_pselect6:
+	case SYS_epoll_wait:
+	case SYS_epoll_pwait:
+	case NR_EPOLL_PWAIT2:
+	case SYS_rt_sigsuspend:
+		return serve_wait(nr, a);
 	default:
-		if (fu_have_rings()) {
-			before_wait(nr, a);
-		}
-		break;
+		return raw(nr, a);
 	}
-	return raw(nr, a);
+}
+
+long fu_syscall_trapped(long nr, const long args[6], u64 *mask)
+{
+	return serve(nr, args, mask);
 }
 
 /* Has the signature of syscall() itself: the assembly above jumps here with its arguments. */
@@ -156,5 +220,5 @@ __attribute__((used, visibility("hidden"))) long fu_syscall_slow(long nr, long a
 		/* libc's instruction is one of those that are trapped. */
 		return fu_next.syscall(nr, a, b, c, d, e, f);
 	}
-	return fu_to_libc(serve(nr, args));
+	return fu_to_libc(serve(nr, args, NULL));
 }

@@ -22,6 +22,7 @@
 #include "engine/counters.h"
 #include "engine/entry.h"
 #include "engine/thread.h"
+#include "rings/lock.h"
 #include "rings/sys.h"
 #include "seccomp/dispatch.h"
 #include "seccomp/filter.h"
@@ -35,6 +36,7 @@
 
 __thread bool fu_sigsys_blocked;
 void (*fu_trap_hook)(long nr, u64 ip);
+long (*fu_trap_call)(long nr, const long args[6], u64 *mask);
 
 static bool owned;
 
@@ -103,6 +105,11 @@ void fu_sigsys_program_action(const struct fu_ksigaction *act, struct fu_ksigact
 {
 	struct fu_ksigaction copy;
 
+	/* A vfork child has its parent's memory, and nothing to say about its parent's handlers. */
+	if (act && fu_load_relaxed(&fu_wipe->gen) &&
+	    fu_load_relaxed(&fu_wipe->gen) != (u32)fu_sys(SYS_getpid)) {
+		act = NULL;
+	}
 	if (act) {
 		copy = *act; /* act and old may be the same object */
 		write_program_action(&copy, old);
@@ -130,6 +137,7 @@ static void deliver_foreign(siginfo_t *si, void *context)
 {
 	struct fu_ksigaction act, dfl = { 0 };
 	bool forced = si->si_code == SYS_SECCOMP;
+	u64 *frame = (u64 *)(void *)&((ucontext_t *)context)->uc_sigmask;
 	u64 mask, saved;
 
 	read_program_action(&act);
@@ -145,11 +153,13 @@ static void deliver_foreign(siginfo_t *si, void *context)
 	}
 	mask = act.mask & ~FU_SIGSYS_BIT;
 	fu_sys(SYS_rt_sigprocmask, SIG_BLOCK, &mask, &saved, KERNEL_SIGSET_SIZE);
+	fu_sigsys_in_frame(frame, act.flags & SA_NODEFER ? act.mask : FU_SIGSYS_BIT);
 	if (act.flags & SA_SIGINFO) {
 		((void (*)(int, siginfo_t *, void *))(uintptr_t)act.handler)(SIGSYS, si, context);
 	} else {
 		((void (*)(int))(uintptr_t)act.handler)(SIGSYS);
 	}
+	fu_sigsys_from_frame(frame);
 	/* The mask goes back with the frame, together with what the handler did to it. */
 }
 
@@ -166,7 +176,9 @@ static void serve(ucontext_t *uc)
 	if (fu_trap_hook) {
 		fu_trap_hook(nr, (u64)r[REG_RIP]);
 	}
-	if (!fu_dispatch(nr, args, &ret)) {
+	if (fu_trap_call) {
+		ret = fu_trap_call(nr, args, (u64 *)(void *)&uc->uc_sigmask);
+	} else if (!fu_dispatch(nr, args, &ret)) {
 		ret = fu_sys(nr, args[0], args[1], args[2], args[3], args[4], args[5]);
 	}
 	r[REG_RAX] = ret;

@@ -28,6 +28,26 @@ void fu_sigsys_restorer(void);
 extern __thread bool fu_sigsys_blocked __attribute__((tls_model("initial-exec")));
 
 /*
+ * Around a handler of the program's: shows it the mask that it returns to as the program set it,
+ * and takes SIGSYS, now or before, out of what the kernel will restore.
+ */
+static inline void fu_sigsys_in_frame(u64 *mask, u64 sa_mask)
+{
+	if (fu_sigsys_blocked) {
+		*mask |= FU_SIGSYS_BIT;
+	} else {
+		*mask &= ~FU_SIGSYS_BIT;
+	}
+	fu_sigsys_blocked = fu_sigsys_blocked || (sa_mask & FU_SIGSYS_BIT);
+}
+
+static inline void fu_sigsys_from_frame(u64 *mask)
+{
+	fu_sigsys_blocked = *mask & FU_SIGSYS_BIT;
+	*mask &= ~FU_SIGSYS_BIT;
+}
+
+/*
  * Puts our handler in place and keeps the program's aside; opens SIGSYS in the
  * calling thread's mask. Idempotent, any thread, any context; one load once done.
  */
@@ -44,6 +64,12 @@ void fu_sigsys_program_action(const struct fu_ksigaction *act, struct fu_ksigact
  * behind its `syscall`; may be NULL. It may change the code there.
  */
 extern void (*fu_trap_hook)(long nr, u64 ip);
+
+/*
+ * Does a trapped call, of whatever number; NULL: fu_dispatch does. `mask` is the thread's signal
+ * mask as it will be behind the call. Returns its result, a value or -errno.
+ */
+extern long (*fu_trap_call)(long nr, const long args[6], u64 *mask);
 
 /* In a forked child: a lock that another thread held is free. */
 void fu_sigsys_fork_child(void);
