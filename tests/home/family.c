@@ -1,0 +1,412 @@
+/*
+ * A program's children: rings in memory that many processes share, a creator that leaves,
+ * deaths at any moment, vfork and posix_spawn with rings at work, daemons.
+ */
+#include "tests/home/home.h"
+
+#include <sched.h>
+#include <spawn.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+extern char **environ;
+
+#define SETUP_NO_MMAP (1U << 14) /* the addresses lie where older headers have resv2 */
+
+enum { RINGS = 100, CHILDREN = 50, ENTRIES = 16 };
+
+/* ---- rings in shared memory ---- */
+
+static char *shared;
+
+/* A ring whose memory is ours: one page for the rings, one for the SQEs. */
+static int make_shared(struct tr_ring *r, char *pages)
+{
+	struct io_uring_params *p = &r->p;
+
+	memset(r, 0, sizeof(*r));
+	p->flags = SETUP_NO_MMAP;
+	p->cq_off.resv2 = (uint64_t)(uintptr_t)pages;
+	p->sq_off.resv2 = (uint64_t)(uintptr_t)(pages + 4096);
+	r->fd = tr_sys_setup(ENTRIES, p);
+	if (r->fd < 0)
+		return r->fd;
+	r->sq = r->cq = pages;
+	r->sqes = (void *)(pages + 4096);
+	r->sq_head = (void *)(pages + p->sq_off.head);
+	r->sq_tail = (void *)(pages + p->sq_off.tail);
+	r->sq_mask = (void *)(pages + p->sq_off.ring_mask);
+	r->sq_entries = (void *)(pages + p->sq_off.ring_entries);
+	r->sq_flags = (void *)(pages + p->sq_off.flags);
+	r->sq_array = (void *)(pages + p->sq_off.array);
+	r->cq_head = (void *)(pages + p->cq_off.head);
+	r->cq_tail = (void *)(pages + p->cq_off.tail);
+	r->cq_mask = (void *)(pages + p->cq_off.ring_mask);
+	r->cq_entries = (void *)(pages + p->cq_off.ring_entries);
+	r->cqes = (void *)(pages + p->cq_off.cqes);
+	return 0;
+}
+
+static void make_all(struct tr_ring *r)
+{
+	shared =
+	        mmap(NULL, RINGS * 8192, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	assert_true(shared != MAP_FAILED);
+	for (int i = 0; i < RINGS; i++)
+		assert_int_equal(make_shared(&r[i], shared + i * 8192), 0);
+}
+
+/* Reads of the shared file through one ring, checked; who else uses the ring waits or submits. */
+static void read_some(struct tr_ring *r, int fd, int rounds, unsigned seed)
+{
+	/* At the same address in all: a request that one leaves behind may be another's to submit.
+	 */
+	static unsigned char buf[256];
+
+	for (int k = 0; k < rounds; k++) {
+		size_t off = (seed + (unsigned)k * 977) % 60000;
+		struct io_uring_cqe cqe;
+
+		r->sqe_tail = *r->sq_tail;
+		memset(buf, 0, sizeof(buf));
+		tr_prep(r, IORING_OP_READ, fd, buf, sizeof(buf), off, (unsigned)k)->flags =
+		        k % 5 == 0 ? IOSQE_ASYNC : 0;
+		TR_CHILD_CHECK(tr_submit_wait(r, 1) == 1);
+		TR_CHILD_CHECK(tr_wait(r, &cqe) == 0);
+		TR_CHILD_CHECK(cqe.user_data == (unsigned)k && cqe.res == (int)sizeof(buf));
+		TR_CHILD_CHECK(buf[0] == tr_pattern(off) && buf[255] == tr_pattern(off + 255));
+	}
+}
+
+static void test_shared_by_many(void **state)
+{
+	static struct tr_ring r[RINGS];
+	pid_t pids[CHILDREN];
+	int fd = tr_temp_file(65536);
+
+	(void)state;
+	make_all(r);
+	for (int i = 0; i < CHILDREN; i++) {
+		pids[i] = fork();
+		assert_true(pids[i] >= 0);
+		if (pids[i] == 0) {
+			alarm(60);
+			for (int k = 0; k < 5; k++) {
+				read_some(&r[2 * i], fd, 10, (unsigned)(i + k));
+				read_some(&r[2 * i + 1], fd, 10, (unsigned)(i - k + 10));
+			}
+			_exit(0);
+		}
+	}
+	for (int i = 0; i < CHILDREN; i++)
+		assert_int_equal(tr_wait_child(pids[i]), 0);
+	for (int i = 0; i < RINGS; i++)
+		assert_int_equal(tr_sys_close(r[i].fd), 0);
+	munmap(shared, RINGS * 8192);
+	close(fd);
+}
+
+/* One process submits, another waits, pair by pair. */
+static void test_submit_here_wait_there(void **state)
+{
+	enum { PAIRS = 10, ROUNDS = 100 };
+	static struct tr_ring r[RINGS];
+	pid_t pids[2 * PAIRS];
+	int p[PAIRS][2];
+
+	(void)state;
+	make_all(r);
+	for (int i = 0; i < 2 * PAIRS; i++) {
+		struct tr_ring *own = &r[i / 2];
+
+		if (i % 2 == 0)
+			assert_int_equal(pipe(p[i / 2]), 0);
+		pids[i] = fork();
+		assert_true(pids[i] >= 0);
+		if (pids[i] == 0 && i % 2 == 0) {
+			alarm(60);
+			for (unsigned k = 0; k < ROUNDS; k++) {
+				char c;
+
+				/* Do not run ahead of the CQ; one at a time, answered by the pipe.
+				 */
+				own->sqe_tail = *own->sq_tail;
+				tr_prep(own, IORING_OP_NOP, -1, NULL, 0, 0, k)->flags =
+				        k % 3 ? 0 : IOSQE_ASYNC;
+				TR_CHILD_CHECK(tr_submit(own) == 1);
+				TR_CHILD_CHECK(read(p[i / 2][0], &c, 1) == 1);
+			}
+			_exit(0);
+		}
+		if (pids[i] == 0) {
+			alarm(60);
+			for (unsigned k = 0; k < ROUNDS; k++) {
+				struct io_uring_cqe cqe;
+
+				TR_CHILD_CHECK(tr_wait(own, &cqe) == 0);
+				TR_CHILD_CHECK(cqe.user_data == k);
+				TR_CHILD_CHECK(write(p[i / 2][1], "x", 1) == 1);
+			}
+			_exit(0);
+		}
+	}
+	for (int i = 0; i < 2 * PAIRS; i++)
+		assert_int_equal(tr_wait_child(pids[i]), 0);
+	for (int i = 0; i < PAIRS; i++) {
+		close(p[i][0]);
+		close(p[i][1]);
+	}
+	for (int i = 0; i < RINGS; i++)
+		assert_int_equal(tr_sys_close(r[i].fd), 0);
+	munmap(shared, RINGS * 8192);
+}
+
+/* The process that made the rings is gone before its children use them. */
+static void creator_leaves(void)
+{
+	static struct tr_ring r[4];
+	int fd = tr_temp_file(65536), done[2];
+	char got[4];
+	size_t n = 0;
+	pid_t pid;
+
+	TR_CHILD_CHECK(pipe(done) == 0);
+	TR_CHILD_CHECK(prctl(PR_SET_CHILD_SUBREAPER, 1) == 0);
+	pid = fork();
+	if (pid == 0) {
+		shared = mmap(NULL, 4 * 8192, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
+		              -1, 0);
+		for (int i = 0; i < 4; i++)
+			TR_CHILD_CHECK(make_shared(&r[i], shared + i * 8192) == 0);
+		read_some(&r[0], fd, 20, 7);
+		for (int i = 0; i < 4; i++) {
+			if (fork())
+				continue;
+			alarm(30);
+			while (getppid() != 1 && kill(getppid(), 0) == 0 && n++ < 20)
+				tr_sleep_ms(5);
+			read_some(&r[i], fd, 50, (unsigned)i * 31);
+			TR_CHILD_CHECK(write(done[1], "x", 1) == 1);
+			_exit(0);
+		}
+		raise(SIGKILL);
+	}
+	TR_CHILD_CHECK(tr_wait_child(pid) == 128 + SIGKILL);
+	close(done[1]);
+	for (ssize_t k; (k = read(done[0], got, sizeof(got))) > 0;)
+		n += (size_t)k;
+	TR_CHILD_CHECK(n == 4);
+	while (wait(NULL) > 0)
+		;
+}
+
+static void test_creator_leaves(void **state)
+{
+	(void)state;
+	assert_int_equal(in_child(creator_leaves, 50), 0);
+}
+
+/* Twenty children on one ring each with a sibling; one of each pair is killed at some moment. */
+static void test_killed_at_random(void **state)
+{
+	enum { ROUNDS = 6, PAIRS = 6 };
+	static struct tr_ring r[RINGS];
+	int fd = tr_temp_file(65536);
+	unsigned seed = 12345;
+
+	(void)state;
+	for (int round = 0; round < ROUNDS; round++) {
+		pid_t victims[PAIRS];
+
+		make_all(r);
+		for (int i = 0; i < PAIRS; i++) {
+			victims[i] = fork();
+			assert_true(victims[i] >= 0);
+			if (victims[i] == 0) {
+				alarm(30);
+				for (;;)
+					read_some(&r[i], fd, 100, (unsigned)i);
+			}
+		}
+		for (int i = 0; i < PAIRS; i++) {
+			seed = seed * 1103515245 + 12345;
+			usleep(seed / 65536 % 3000);
+			kill(victims[i], SIGKILL);
+			assert_int_equal(tr_wait_child(victims[i]), 128 + SIGKILL);
+		}
+		for (int i = 0; i < PAIRS; i++) {
+			struct io_uring_cqe cqe;
+
+			/* What the dead one was about to show may be half there: take it away. */
+			r[i].sqe_tail = *r[i].sq_tail;
+			while (*r[i].sq_head != *r[i].sq_tail)
+				assert_true(tr_sys_enter(r[i].fd, 1, 0, 0, NULL, 0) >= 0);
+			while (tr_wait_ms(&r[i], &cqe, 20) == 0)
+				;
+			tr_prep(&r[i], IORING_OP_NOP, -1, NULL, 0, 0, 77);
+			assert_int_equal(tr_submit(&r[i]), 1);
+			assert_int_equal(tr_wait_ms(&r[i], &cqe, 10000), 0);
+			assert_int_equal(cqe.user_data, 77);
+		}
+		for (int i = 0; i < RINGS; i++)
+			assert_int_equal(tr_sys_close(r[i].fd), 0);
+		munmap(shared, RINGS * 8192);
+	}
+	close(fd);
+}
+
+/* ---- other ways to have children ---- */
+
+static struct tr_ring busy;
+
+static int setup(void **state)
+{
+	(void)state;
+	return tr_init(&busy, 8, 0);
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	tr_exit(&busy);
+	return 0;
+}
+
+static void check_busy(void)
+{
+	int p[2];
+	char c;
+	struct io_uring_cqe cqe;
+
+	assert_int_equal(pipe(p), 0);
+	tr_prep(&busy, IORING_OP_READ, p[0], &c, 1, 0, 3);
+	assert_int_equal(tr_submit(&busy), 1);
+	assert_int_equal(write(p[1], "x", 1), 1);
+	assert_int_equal(tr_wait_ms(&busy, &cqe, 10000), 0);
+	assert_int_equal(cqe.res, 1);
+	close(p[0]);
+	close(p[1]);
+}
+
+static volatile int sigsys_seen;
+
+static void on_sigsys(int sig)
+{
+	(void)sig;
+	sigsys_seen++;
+}
+
+static void test_vfork(void **state)
+{
+	(void)state;
+	signal(SIGSYS, on_sigsys);
+	signal(SIGUSR1, on_sigsys);
+	for (volatile int i = 0; i < 10; i++) {
+		pid_t pid = vfork();
+
+		if (pid == 0) {
+			/* What shells do before they exec. */
+			signal(SIGSYS, SIG_DFL);
+			signal(SIGUSR1, SIG_IGN);
+			if (i % 2)
+				tr_sys_close(99);
+			execl("/bin/true", "true", (char *)NULL);
+			_exit(1);
+		}
+		assert_true(pid > 0);
+		assert_int_equal(tr_wait_child(pid), 0);
+		check_busy();
+	}
+	sigsys_seen = 0;
+	raise(SIGSYS);
+	raise(SIGUSR1);
+	assert_int_equal(sigsys_seen, 2);
+	assert_ptr_equal(signal(SIGSYS, SIG_DFL), on_sigsys);
+	assert_ptr_equal(signal(SIGUSR1, SIG_DFL), on_sigsys);
+}
+
+static void test_spawn(void **state)
+{
+	char *const argv[] = { (char *)"sh", (char *)"-c",
+		               (char *)"grep -q '^SigBlk:.*0000000040000200$' /proc/self/status",
+		               NULL };
+	posix_spawnattr_t attr;
+	sigset_t defaults, mask;
+
+	(void)state;
+	assert_int_equal(posix_spawnattr_init(&attr), 0);
+	sigfillset(&defaults);
+	sigemptyset(&mask);
+	sigaddset(&mask, SIGSYS);
+	sigaddset(&mask, SIGUSR1);
+	posix_spawnattr_setsigdefault(&attr, &defaults);
+	posix_spawnattr_setsigmask(&attr, &mask);
+	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK);
+	for (int i = 0; i < 10; i++) {
+		pid_t pid;
+
+		assert_int_equal(posix_spawn(&pid, "/bin/sh", NULL, &attr, argv, environ), 0);
+		check_busy();
+		/* SIGUSR1 and SIGSYS are 10 and 31: the child's mask is what was asked for. */
+		tr_wait_child(pid);
+	}
+	posix_spawnattr_destroy(&attr);
+	assert_int_equal(system("exit 0"), 0);
+	check_busy();
+}
+
+static void daemonises(void)
+{
+	struct tr_ring r;
+	int p[2], answer[2];
+	char c = 0;
+
+	TR_CHILD_CHECK(pipe(p) == 0 && pipe(answer) == 0);
+	TR_CHILD_CHECK(tr_init(&r, 8, 0) == 0);
+	tr_prep(&r, IORING_OP_NOP, -1, NULL, 0, 0, 1)->flags = IOSQE_ASYNC;
+	TR_CHILD_CHECK(tr_submit_wait(&r, 1) == 1);
+	tr_seen(&r);
+	if (fork() == 0) {
+		TR_CHILD_CHECK(daemon(1, 0) == 0);
+		alarm(20);
+		for (unsigned i = 2; i < 50; i++) {
+			struct io_uring_cqe cqe;
+
+			tr_prep(&r, IORING_OP_READ, p[0], &c, 1, 0, i);
+			if (tr_submit(&r) != 1 || write(p[1], "x", 1) != 1 || tr_wait(&r, &cqe) ||
+			    cqe.user_data != i || cqe.res != 1)
+				_exit(1);
+		}
+		if (write(answer[1], "k", 1) != 1)
+			_exit(1);
+		_exit(0);
+	}
+	close(answer[1]);
+	TR_CHILD_CHECK(wait(NULL) > 0);
+	TR_CHILD_CHECK(read(answer[0], &c, 1) == 1 && c == 'k');
+	/* Here too. */
+	r.sqe_tail = *r.sq_tail;
+	TR_CHILD_CHECK(tr_do(&r, IORING_OP_NOP, -1, NULL, 0, 0) == 0);
+}
+
+static void test_daemon(void **state)
+{
+	(void)state;
+	assert_int_equal(in_child(daemonises, 30), 0);
+}
+
+#define ON_RING(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+static const struct CMUnitTest tests[] = {
+	cmocka_unit_test(test_shared_by_many),
+	cmocka_unit_test(test_submit_here_wait_there),
+	cmocka_unit_test(test_creator_leaves),
+	cmocka_unit_test(test_killed_at_random),
+	ON_RING(test_vfork),
+	ON_RING(test_spawn),
+	cmocka_unit_test(test_daemon),
+};
+
+TR_MAIN("home family", tests)
