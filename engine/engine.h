@@ -204,6 +204,14 @@ struct fu_batch {
 	struct fu_req *head, **tail;
 };
 
+/* A piece of the program's memory as one submission has seen it (timeout.c). */
+struct fu_peek {
+	u64 user;
+	u32 bytes; /* 0: nothing here */
+	u32 at;    /* the SQ head behind the SQE that looked last */
+	u8 data[512];
+};
+
 struct fu_ctx {
 	struct fu_ring ring;
 
@@ -252,6 +260,7 @@ struct fu_ctx {
 	bool no_aio;     /* there is none to be had */
 	u32 started;     /* requests, less those that completed under submit_lock */
 	struct fu_tally tally;
+	struct fu_peek peek;
 
 	/* Guarded by lock. */
 	struct fu_lock lock;

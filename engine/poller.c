@@ -341,9 +341,13 @@ void fu_poller_reset(void)
 
 int fu_poller_timerfd(u32 timer, u32 clock)
 {
-	int ret = fu_poller_start();
+	int ret = fu_load_acquire(&poller.timerfds[timer]);
 	long fd;
 
+	/* As long as there is a ring, which its caller holds, they stay. */
+	if (fu_likely(ret >= 0 && fu_load_acquire(&poller.running)))
+		return ret;
+	ret = fu_poller_start();
 	if (ret)
 		return ret;
 	fu_lock(&poller.lock);
@@ -352,8 +356,9 @@ int fu_poller_timerfd(u32 timer, u32 clock)
 		fd = fu_sys(SYS_timerfd_create, clock, O_CLOEXEC | O_NONBLOCK);
 		ret = (int)fd;
 		if (fd >= 0) {
-			ret = poller.timerfds[timer] = fu_fd_high((int)fd);
+			ret = fu_fd_high((int)fd);
 			add_special(ret, timer);
+			fu_store_release(&poller.timerfds[timer], ret);
 		}
 	}
 	fu_unlock(&poller.lock);

@@ -37,12 +37,44 @@ static u32 clock_of(u32 flags)
 	                                         : CLOCK_MONOTONIC;
 }
 
-/* Reads a timespec: 0, -EFAULT, or -EINVAL for a negative one. Saturates. */
-static int read_time(u64 user, u64 *ns)
+/*
+ * Copies a timespec in: 0 or -EFAULT. Programs that arm many timeouts at once have their times
+ * side by side: what follows one on its page is copied along with it, and serves the SQEs
+ * directly behind this one, before which no request has run that could have changed it.
+ */
+static int copy_time(struct fu_ctx *ctx, u64 user, struct fu_timespec *ts)
+{
+	struct fu_peek *peek = &ctx->peek;
+	u32 at = ctx->ring.ctrl->cached_sq_head;
+	bool follows = at == peek->at + 1 && !ctx->link_head;
+	u64 bytes = FU_PAGE - (user & (FU_PAGE - 1));
+
+	peek->at = ctx->link_head ? at - 1 : at;
+	if (follows && peek->bytes && user >= peek->user &&
+	    user - peek->user <= peek->bytes - sizeof(*ts)) {
+		__builtin_memcpy(ts, peek->data + (user - peek->user), sizeof(*ts));
+		return 0;
+	}
+	peek->bytes = 0;
+	if (bytes > sizeof(peek->data))
+		bytes = sizeof(peek->data);
+	/* One by itself, or one that lies across two pages. */
+	if (!follows || bytes < sizeof(*ts))
+		return fu_copy_from_user(ts, fu_ptr(user), sizeof(*ts));
+	if (fu_copy_from_user(peek->data, fu_ptr(user), bytes))
+		return -EFAULT;
+	peek->user = user;
+	peek->bytes = (u32)bytes;
+	__builtin_memcpy(ts, peek->data, sizeof(*ts));
+	return 0;
+}
+
+/* Reads a timespec: 0, -EFAULT, or -EINVAL for a negative one. Saturates. submit_lock held. */
+static int read_time(struct fu_ctx *ctx, u64 user, u64 *ns)
 {
 	struct fu_timespec ts;
 
-	if (fu_copy_from_user(&ts, fu_ptr(user), sizeof(ts)))
+	if (copy_time(ctx, user, &ts))
 		return -EFAULT;
 	if (ts.tv_sec < 0 || ts.tv_nsec < 0)
 		return -EINVAL;
@@ -87,7 +119,7 @@ static int prep(struct fu_req *req, const struct fu_sqe *sqe, bool linked)
 	t->count = (u32)sqe->off;
 	if ((flags & IORING_TIMEOUT_MULTISHOT) && t->count)
 		t->repeats = t->count;
-	ret = read_time(sqe->addr, &t->ns);
+	ret = read_time(req->ctx, sqe->addr, &t->ns);
 	if (ret || !linked)
 		return ret;
 	if (!req->ctx->link_head || req->ctx->link_last->opcode == IORING_OP_LINK_TIMEOUT)
@@ -258,7 +290,7 @@ int fu_timeout_remove_prep(struct fu_req *req, const struct fu_sqe *sqe)
 			return -EINVAL;
 		if (flags & ~(u32)(IORING_TIMEOUT_UPDATE_MASK | IORING_TIMEOUT_ABS))
 			return -EINVAL;
-		return read_time(sqe->off, &u->ns);
+		return read_time(req->ctx, sqe->off, &u->ns);
 	}
 	return flags ? -EINVAL : 0;
 }

@@ -1,0 +1,152 @@
+/*
+ * Where TIMEOUT takes its time from: each request's own, read when it is submitted,
+ * however many there are side by side in one submission.
+ */
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "tests/ring_util.h"
+
+#define MANY 40
+
+static struct tr_ring ring;
+static struct __kernel_timespec times[MANY];
+
+static int setup(void **state)
+{
+	(void)state;
+	for (int i = 0; i < MANY; i++)
+		times[i] = (struct __kernel_timespec){ .tv_sec = 3600 };
+	return tr_init(&ring, 64, 0);
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	tr_exit(&ring);
+	return 0;
+}
+
+static void prep(const struct __kernel_timespec *ts, uint64_t user_data)
+{
+	tr_prep(&ring, IORING_OP_TIMEOUT, -1, ts, 1, 0, user_data);
+}
+
+/* Each in its turn, although the later ones were armed first. */
+static void test_side_by_side(void **state)
+{
+	struct io_uring_cqe cqe;
+
+	(void)state;
+	for (int i = 0; i < MANY; i++) {
+		times[i].tv_sec = 0;
+		times[i].tv_nsec = (MANY - i) * 5000000L;
+		prep(&times[i], (uint64_t)i);
+	}
+	assert_int_equal(tr_submit(&ring), MANY);
+	for (int i = MANY; i-- > 0;) {
+		assert_int_equal(tr_wait(&ring, &cqe), 0);
+		assert_int_equal(cqe.user_data, i);
+		assert_int_equal(cqe.res, -ETIME);
+	}
+}
+
+static void test_changed_between_submissions(void **state)
+{
+	struct io_uring_cqe cqe;
+
+	(void)state;
+	for (int i = 0; i < 3; i++)
+		prep(&times[i], (uint64_t)i);
+	assert_int_equal(tr_submit(&ring), 3);
+	assert_int_equal(tr_ready(&ring), 0);
+	for (int i = 0; i < MANY; i++)
+		times[i].tv_nsec = -1;
+	for (uint64_t i = 10; i < 12; i++) {
+		prep(&times[i], i);
+		assert_int_equal(tr_submit(&ring), 1);
+		assert_int_equal(tr_wait(&ring, &cqe), 0);
+		assert_int_equal(cqe.user_data, i);
+		assert_int_equal(cqe.res, -EINVAL);
+	}
+}
+
+/* A read of the same submission brings the time of the timeout behind it. */
+static void changed_by_read(unsigned link)
+{
+	struct __kernel_timespec invalid = { .tv_nsec = -1 };
+	struct io_uring_cqe cqe;
+	int fds[2];
+
+	assert_int_equal(pipe(fds), 0);
+	assert_int_equal(write(fds[1], &invalid, sizeof(invalid)), sizeof(invalid));
+	prep(&times[0], 1);
+	prep(&times[1], 2);
+	tr_prep(&ring, IORING_OP_READ, fds[0], &times[3], sizeof(times[3]), 0, 3)->flags =
+	        (unsigned char)link;
+	if (link)
+		prep(&times[2], 4);
+	prep(&times[3], 5);
+	assert_int_equal(tr_submit(&ring), link ? 5 : 4);
+	assert_int_equal(tr_wait(&ring, &cqe), 0);
+	assert_int_equal(cqe.user_data, 3);
+	assert_int_equal(cqe.res, sizeof(invalid));
+	assert_int_equal(tr_wait(&ring, &cqe), 0);
+	assert_int_equal(cqe.user_data, 5);
+	assert_int_equal(cqe.res, -EINVAL);
+	close(fds[0]);
+	close(fds[1]);
+}
+
+static void test_changed_by_read(void **state)
+{
+	(void)state;
+	changed_by_read(0);
+}
+
+static void test_changed_by_link(void **state)
+{
+	(void)state;
+	changed_by_read(IOSQE_IO_LINK);
+}
+
+/* Times at the end of a page, across two, and where there is nothing. */
+static void test_page_ends(void **state)
+{
+	char *pages =
+	        mmap(NULL, 3 * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct io_uring_cqe cqe;
+	int offsets[] = { 4096 - 32, 4096 - 16, 4096 - 8, 4096 + 8, 8192 - 32, 8192 - 16 };
+
+	(void)state;
+	assert_ptr_not_equal(pages, MAP_FAILED);
+	assert_int_equal(munmap(pages + 8192, 4096), 0);
+	for (int i = 0; i < 6; i++) {
+		struct __kernel_timespec ts = { .tv_sec = 3600 };
+
+		memcpy(pages + offsets[i], &ts, sizeof(ts));
+		/* The third covers the second. */
+		if (i != 1)
+			prep((void *)(pages + offsets[i]), (uint64_t)i);
+	}
+	prep((void *)(pages + 8192), 10);
+	assert_int_equal(tr_submit(&ring), 6);
+	assert_int_equal(tr_wait(&ring, &cqe), 0);
+	assert_int_equal(cqe.user_data, 10);
+	assert_int_equal(cqe.res, -EFAULT);
+	assert_int_equal(tr_ready(&ring), 0);
+	munmap(pages, 8192);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_side_by_side, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_changed_between_submissions, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_changed_by_read, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_changed_by_link, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_page_ends, setup, teardown),
+	};
+
+	return tr_run_group("timeouts", tests, sizeof(tests) / sizeof(tests[0]));
+}
