@@ -191,8 +191,11 @@ static bool others_enter(const struct fu_text *text, const struct fu_function *f
 			return true;
 		}
 	}
-	for (const u8 *p = near; p < text->end && p < site->syscall + 130; p++) {
-		if ((p < fn->start || p >= fn->end) && in_middle(site, p + 1 + (signed char)*p)) {
+	for (const u8 *p = near; text->end - p >= 2 && p < site->syscall + 130; p++) {
+		bool jump = (*p & 0xf0) == 0x70 || (*p & 0xfc) == 0xe0 || *p == 0xeb;
+
+		if (jump && (p < fn->start || p >= fn->end) &&
+		    in_middle(site, p + 2 + (signed char)p[1])) {
 			return true;
 		}
 	}

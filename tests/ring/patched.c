@@ -144,11 +144,17 @@ static void test_registers(void **state)
 	}
 }
 
+static bool is_patched(void)
+{
+	const char *patch = getenv("FAKEURING_PATCH");
+
+	return tr_under_shim() && !(patch && *patch == '0');
+}
+
 /* The sites above hold a jump by now, and only there. */
 static void test_sites(void **state)
 {
-	const char *patch = getenv("FAKEURING_PATCH");
-	bool patched = tr_under_shim() && !(patch && *patch == '0');
+	bool patched = is_patched();
 
 	(void)state;
 	assert_int_equal(*marked_near_at == 0xe9, patched);
@@ -290,6 +296,56 @@ static void test_vector_state(void **state)
 	close(pipe_fds[1]);
 }
 
+/* ---- wherever the code lies ---- */
+
+/*
+ * The same call at each offset into a cache line, CALL_BYTES apart. A function's fourth
+ * argument is not in the register where a system call's is: that one is 0 here.
+ */
+#define CALL_BYTES 128
+#define ZERO_BYTES 3
+long call_at_each(long fd, long n);
+__asm__(".text\n.type call_at_each, @function\n.p2align 7\ncall_at_each:\n"
+        ".set skipped, 0\n"
+        ".rept 64\n"
+        "	.cfi_startproc\n"
+        "	xor %r10d, %r10d\n"
+        "	.rept skipped\n	nop\n	.endr\n"
+        "	mov $426, %eax\n"
+        "	syscall\n"
+        "	ret\n"
+        "	.cfi_endproc\n"
+        "	.p2align 7\n"
+        "	.set skipped, skipped + 1\n"
+        ".endr\n"
+        ".size call_at_each, .-call_at_each\n");
+
+static long call_code(const unsigned char *code, long fd, long n)
+{
+	long (*fn)(long, long, long, long, long, long);
+
+	memcpy(&fn, &code, sizeof(fn));
+	return fn(fd, n, 0, 0, 0, 0);
+}
+
+static void test_alignments(void **state)
+{
+	const unsigned char *code;
+	long (*first)(long, long) = call_at_each;
+
+	(void)state;
+	memcpy(&code, &first, sizeof(code));
+	for (int i = 0; i < 64; i++) {
+		const unsigned char *at = code + CALL_BYTES * i + ZERO_BYTES + i;
+
+		tr_prep(&ring, IORING_OP_NOP, -1, NULL, 0, 0, 7);
+		tr_publish(&ring);
+		assert_int_equal(call_code(code + CALL_BYTES * i, ring.fd, 1), 1);
+		tr_seen(&ring);
+		assert_int_equal(*at == 0xe9, is_patched());
+	}
+}
+
 /* ---- little stack ---- */
 
 static ucontext_t outside, inside;
@@ -372,6 +428,28 @@ static void test_signal_handler(void **state)
 
 /* ---- many calls, and other threads ---- */
 
+/*
+ * Two calls whose number comes from memory: nothing says which call it is until one
+ * has been trapped. By then other threads are running, which may be in the middle of it.
+ * The instruction to be replaced lies within 16 bytes, or does not.
+ */
+extern const unsigned char whole_at[], call_whole[], call_crossing[];
+uint64_t number_in_memory = SYS_io_uring_enter;
+__asm__(".text\n.type call_unknown, @function\n.p2align 6\ncall_unknown:\n"
+        "	.cfi_startproc\n"
+        "call_whole: xor %r10d, %r10d\n"
+        "whole_at: mov number_in_memory(%rip), %rax\n"
+        "	syscall\n"
+        "	ret\n"
+        "	.cfi_endproc\n"
+        "	.p2align 6\n	.cfi_startproc\n	.skip 10, 0x90\n"
+        "call_crossing: xor %r10d, %r10d\n"
+        "crossing_at: mov number_in_memory(%rip), %rax\n"
+        "	syscall\n"
+        "	ret\n"
+        "	.cfi_endproc\n"
+        ".size call_unknown, .-call_unknown\n");
+
 static void *call_many(void *arg)
 {
 	struct tr_ring own;
@@ -386,6 +464,12 @@ static void *call_many(void *arg)
 			abort();
 		tr_seen(&own);
 	}
+	for (int i = 0; i < CALLS; i++) {
+		if (call_code(call_whole, own.fd, 0))
+			abort();
+	}
+	if (call_code(call_crossing, own.fd, 0))
+		abort();
 	tr_exit(&own);
 	return NULL;
 }
@@ -400,13 +484,15 @@ static void test_many_calls(void **state)
 	call_many(NULL);
 	for (int i = 0; i < 3; i++)
 		pthread_join(t[i], NULL);
+	assert_int_equal(*whole_at == 0xe9, is_patched());
 }
 
 #define ON_RING(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 static const struct CMUnitTest tests[] = {
-	ON_RING(test_registers), ON_RING(test_sites),          ON_RING(test_vector_state),
-	ON_RING(test_coroutine), ON_RING(test_signal_handler), ON_RING(test_many_calls),
+	ON_RING(test_registers),  ON_RING(test_sites),     ON_RING(test_vector_state),
+	ON_RING(test_alignments), ON_RING(test_coroutine), ON_RING(test_signal_handler),
+	ON_RING(test_many_calls),
 };
 
 TR_MAIN("patched", tests)
