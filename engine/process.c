@@ -15,6 +15,7 @@
 #include "engine/ringfds.h"
 #include "rings/mem.h"
 #include "rings/sys.h"
+#include "rings/user.h"
 
 static struct fu_lock init_lock;
 static bool initialised; /* in this process or an ancestor */
@@ -25,6 +26,7 @@ static void become_this_process(void)
 
 	if (initialised) {
 		fu_mem_reset();
+		fu_user_reset();
 		fu_memset(&fu_counters, 0, sizeof(fu_counters));
 		fu_pool_reset();
 		fu_futex_reset();

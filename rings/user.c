@@ -9,6 +9,8 @@
 #include <fcntl.h>
 #include <sys/uio.h>
 
+#include "rings/fds.h"
+#include "rings/lock.h"
 #include "rings/sys.h"
 
 #define PIPE_STEP 4096UL
@@ -16,18 +18,60 @@
 /* Set once process_vm_* turned out to be missing or denied; a relaxed hint. */
 static bool vm_denied;
 
-static int copy_by_pipe(void *dst, const void *src, size_t n)
+/*
+ * The pipe, made when first needed and kept: the program's limit of descriptors may be used up
+ * later, and a number that comes and goes can hit one that the program believes to be free. It is
+ * empty whenever the lock is. The innermost of all locks.
+ */
+static struct fu_lock pipe_lock;
+static int pipe_fds[2] = { -1, -1 };
+
+static long new_pipe(void *fds, u64 old_limit)
+{
+	(void)old_limit;
+	return fu_sys(SYS_pipe2, fds, O_CLOEXEC | O_NONBLOCK);
+}
+
+/* pipe_lock held */
+static bool have_pipe(void)
 {
 	int fds[2];
+	long ret;
+
+	if (fu_likely(pipe_fds[0] >= 0))
+		return true;
+	ret = new_pipe(fds, 0);
+	if (ret == -EMFILE)
+		ret = fu_fds_lifted(new_pipe, fds);
+	if (ret < 0)
+		return false;
+	pipe_fds[0] = fu_fd_high(fds[0]);
+	pipe_fds[1] = fu_fd_high(fds[1]);
+	return true;
+}
+
+/* pipe_lock held */
+static void empty_pipe(void)
+{
+	u8 rest[256];
+
+	while (fu_sys(SYS_read, pipe_fds[0], rest, sizeof(rest)) > 0)
+		;
+}
+
+static int copy_by_pipe(void *dst, const void *src, size_t n)
+{
 	int ret = 0;
 
-	if (fu_sys(SYS_pipe2, fds, O_CLOEXEC | O_NONBLOCK) < 0)
-		return -EFAULT;
-	while (n) {
+	fu_lock(&pipe_lock);
+	if (!have_pipe())
+		ret = -EFAULT;
+	while (n && !ret) {
 		size_t step = n < PIPE_STEP ? n : PIPE_STEP;
-		long done = fu_sys(SYS_write, fds[1], src, step);
+		long done = fu_sys(SYS_write, pipe_fds[1], src, step);
 
-		if (done <= 0 || fu_sys(SYS_read, fds[0], dst, done) != done) {
+		if (done <= 0 || fu_sys(SYS_read, pipe_fds[0], dst, done) != done) {
+			empty_pipe();
 			ret = -EFAULT;
 			break;
 		}
@@ -35,9 +79,18 @@ static int copy_by_pipe(void *dst, const void *src, size_t n)
 		dst = (char *)dst + done;
 		n -= (size_t)done;
 	}
-	fu_sys(SYS_close, fds[0]);
-	fu_sys(SYS_close, fds[1]);
+	fu_unlock(&pipe_lock);
 	return ret;
+}
+
+void fu_user_reset(void)
+{
+	pipe_lock.word = 0;
+	for (int i = 0; i < 2; i++) {
+		if (pipe_fds[i] >= 0)
+			fu_fd_close(pipe_fds[i]);
+		pipe_fds[i] = -1;
+	}
 }
 
 static int copy_user(long nr, void *local, void *user, size_t n)

@@ -39,4 +39,7 @@ struct iovec;
 /* The same for each of `nr` segments. */
 bool fu_user_segments_ok(const struct iovec *iov, u32 nr);
 
+/* In a forked child: forgets what it shares with its parent. */
+void fu_user_reset(void);
+
 #endif

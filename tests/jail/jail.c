@@ -1,7 +1,8 @@
 /*
  * jail: runs a program where io_uring is denied, as a container or an old kernel does it.
  *
- *     jail [--errno EPERM|ENOSYS | --kernel 4.9|4.14|4.19|5.0] [--] program [args...]
+ *     jail [--errno EPERM|ENOSYS | --kernel 4.9|4.14|4.19|5.0] [--deny CALL]... [--]
+ *          program [args...]
  *
  * Installs a seccomp filter that answers io_uring_setup, io_uring_enter and
  * io_uring_register with the errno and allows everything else, then execs. The
@@ -11,7 +12,8 @@
  *
  * With --kernel the rest of the machine looks like that kernel too, as far as a
  * filter can tell from a call's number and its arguments: what came later answers
- * as an unknown call, flag, command or option does (jail/oldkernel.c).
+ * as an unknown call, flag, command or option does (jail/oldkernel.c). Each --deny
+ * answers one more call, by its name, with EPERM, as a strict sandbox does.
  */
 #include "jail/oldkernel.h"
 
@@ -30,7 +32,7 @@
 static int usage(void)
 {
 	fprintf(stderr, "usage: jail [--errno EPERM|ENOSYS | --kernel 4.9|4.14|4.19|5.0] "
-	                "[--] program [args...]\n");
+	                "[--deny CALL]... [--] program [args...]\n");
 	return EXIT_USAGE;
 }
 
@@ -46,6 +48,14 @@ static int build_filter(scmp_filter_ctx ctx, int denied, unsigned kernel)
 	if (rc == 0 && kernel)
 		rc = old_kernel_rules(ctx, kernel);
 	return rc;
+}
+
+static int deny(scmp_filter_ctx ctx, const char *name)
+{
+	int nr = seccomp_syscall_resolve_name(name);
+
+	return nr == __NR_SCMP_ERROR ? -EINVAL
+	                             : seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPERM), nr, 0);
 }
 
 /*
@@ -87,13 +97,14 @@ int main(int argc, char **argv)
 		denied = ENOSYS;
 		next += 2;
 	}
+	ctx = seccomp_init(SCMP_ACT_ALLOW);
+	rc = ctx ? build_filter(ctx, denied, kernel) : -ENOMEM;
+	for (; rc == 0 && next + 1 < argc && strcmp(argv[next], "--deny") == 0; next += 2)
+		rc = deny(ctx, argv[next + 1]);
 	if (next < argc && strcmp(argv[next], "--") == 0)
 		next++;
 	if (next >= argc || argv[next][0] == '-')
 		return usage();
-
-	ctx = seccomp_init(SCMP_ACT_ALLOW);
-	rc = ctx ? build_filter(ctx, denied, kernel) : -ENOMEM;
 	if (rc == 0)
 		rc = load_filter(ctx);
 	if (ctx)
