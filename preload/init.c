@@ -25,6 +25,7 @@ extern char **environ;
 extern void *__libc_stack_end;
 
 u32 fu_init_state;
+u32 fu_init_threads;
 static long init_tid; /* the thread that runs the start */
 
 /* Guards the scan's tables, the filter's and those of the patches. Never held while the program's
@@ -106,9 +107,22 @@ static void rescan(bool quiet)
 	fu_store_release(&scan_lock, 0);
 }
 
+/* Loads may nest and overlap: the mark is that of the first. */
+static u32 loads, threads_before;
+
+void fu_init_before_load(void)
+{
+	if (__atomic_fetch_add(&loads, 1, __ATOMIC_ACQ_REL) == 0) {
+		fu_store_relaxed(&threads_before, fu_load_relaxed(&fu_init_threads));
+	}
+}
+
 void fu_init_rescan(void)
 {
-	rescan(false);
+	bool quiet = fu_load_relaxed(&fu_init_threads) == fu_load_relaxed(&threads_before);
+
+	__atomic_fetch_sub(&loads, 1, __ATOMIC_ACQ_REL);
+	rescan(quiet);
 }
 
 /*

@@ -20,7 +20,15 @@ static inline void fu_init(void)
 	}
 }
 
-/* Objects may have been loaded: looks at the new ones, and traps those that need it. */
+/* The program's threads that have been started so far. */
+extern u32 fu_init_threads;
+
+/*
+ * Around the loading of objects. The second looks at the new ones, traps those that need
+ * it and patches their call sites; if no thread was started in between, no other thread is
+ * in their code yet.
+ */
+void fu_init_before_load(void);
 void fu_init_rescan(void);
 
 /* A lock of ours that another thread held across fork is free in the child. */

@@ -69,7 +69,10 @@ static struct {
 	int prot; /* what it goes back to */
 } open_text;
 
-static struct fu_text texts[TEXTS_MAX];
+static struct known {
+	struct fu_text text;
+	bool quiet; /* has just been loaded: no thread is in it yet */
+} texts[TEXTS_MAX];
 static size_t n_texts;
 
 static struct patched {
@@ -446,13 +449,14 @@ static void patch(const struct fu_text *text, const struct fu_site *site)
 static void patch_at(const u8 *p, u32 flags)
 {
 	for (size_t i = 0; i < n_texts; i++) {
-		const struct fu_text *text = &texts[i];
+		const struct fu_text *text = &texts[i].text;
 		struct fu_function fn;
 		struct fu_site site;
 
 		if (p >= text->start && p < text->end) {
 			bool known = fu_site_function(text, p, &fn);
 
+			flags |= texts[i].quiet ? FU_SITE_QUIET : 0;
 			if (fu_site_find(text, known ? &fn : NULL, p, flags, &site)) {
 				patch(text, &site);
 			}
@@ -461,13 +465,29 @@ static void patch_at(const u8 *p, u32 flags)
 	}
 }
 
+/* After an unload objects that have been there for long are found again. */
+static bool is_known(const struct fu_text *text)
+{
+	for (size_t i = 0; i < n_texts; i++) {
+		if (texts[i].text.start == text->start && texts[i].text.end == text->end) {
+			return true;
+		}
+	}
+	return false;
+}
+
 void fu_patch_found(const struct fu_scan *scan, bool quiet)
 {
 	for (size_t i = 0; i < scan->n_texts && n_texts < TEXTS_MAX; i++) {
-		texts[n_texts++] = scan->texts[i];
+		if (!is_known(&scan->texts[i])) {
+			texts[n_texts++] = (struct known){ scan->texts[i], quiet };
+		}
 	}
 	for (size_t i = 0; i < scan->n_sites; i++) {
-		patch_at(scan->sites[i], quiet ? FU_SITE_QUIET : 0);
+		patch_at(scan->sites[i], 0);
+	}
+	for (size_t i = 0; i < n_texts; i++) {
+		texts[i].quiet = false;
 	}
 	close_all(quiet);
 }
@@ -494,11 +514,27 @@ static int mark(struct dl_phdr_info *info, size_t size, void *data)
 			}
 		}
 		for (size_t k = 0; k < n_texts; k++) {
-			text_seen[k] =
-			        text_seen[k] || (texts[k].start == start && texts[k].end == end);
+			text_seen[k] = text_seen[k] ||
+			               (texts[k].text.start == start && texts[k].text.end == end);
 		}
 	}
 	return 0;
+}
+
+/* Another object may lie where one was: then none of the jumps in it is there any more. */
+static bool is_replaced(const struct fu_text *text)
+{
+	bool gone = false;
+
+	for (size_t i = 0; i < SITES_MAX; i++) {
+		if (sites[i].slot && sites[i].at >= text->start && sites[i].at < text->end) {
+			if (sites[i].seen) {
+				return false;
+			}
+			gone = true;
+		}
+	}
+	return gone;
 }
 
 void fu_patch_unloaded(void)
@@ -510,18 +546,18 @@ void fu_patch_unloaded(void)
 		sites[i].seen = false;
 	}
 	dl_iterate_phdr(mark, text_seen);
+	for (size_t i = 0; i < n_texts; i++) {
+		if (text_seen[i] && !is_replaced(&texts[i].text)) {
+			texts[kept++] = texts[i];
+		}
+	}
+	n_texts = kept;
 	for (size_t i = 0; i < SITES_MAX; i++) {
 		if (sites[i].slot && !sites[i].seen) {
 			slot_free(sites[i].slot);
 			sites[i].slot = NULL;
 		}
 	}
-	for (size_t i = 0; i < n_texts; i++) {
-		if (text_seen[i]) {
-			texts[kept++] = texts[i];
-		}
-	}
-	n_texts = kept;
 	fu_memset(tried, 0, sizeof(tried));
 }
 

@@ -413,6 +413,7 @@ FU_EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attr,
 
 	fu_init();
 	fu_store_relaxed(&fu_threaded, true);
+	__atomic_fetch_add(&fu_init_threads, 1, __ATOMIC_RELAXED);
 	start = fu_unlikely(fu_sigsys_blocked) ? take_start() : NULL;
 	if (!start) {
 		return fu_next.pthread_create(thread, attr, routine, arg);

@@ -8,6 +8,7 @@
 
 #include <dlfcn.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -204,27 +205,57 @@ static void test_vector_state(void **state)
 		assert_int_equal(vectors_kept(ring.fd), 1);
 }
 
-static void test_library_loaded_later(void **state)
+static volatile bool stop_spinning;
+
+static void *spin(void *arg)
+{
+	while (!stop_spinning)
+		sched_yield();
+	return arg;
+}
+
+static bool is_patched(void)
+{
+	const char *patch = getenv("FAKEURING_PATCH");
+
+	return tr_under_shim() && !(patch && *patch == '0');
+}
+
+static void use_library(void)
 {
 	const char *path = getenv("FU_TEST_PLUGIN");
-	void *lib;
-	long (*enter)(long, long);
+	void *lib = dlopen(path ? path : "./libring_plugin.so", RTLD_NOW);
+	long (*enter)(long, long), (*crossing)(long, long, long, long, long, long);
+	const unsigned char *at;
 
-	(void)state;
-	lib = dlopen(path ? path : "./libring_plugin.so", RTLD_NOW);
 	if (!lib)
 		fprintf(stderr, "%s\n", dlerror());
 	assert_non_null(lib);
 	*(void **)&enter = dlsym(lib, "plugin_enter");
-	assert_non_null(enter);
+	*(void **)&crossing = dlsym(lib, "plugin_crossing");
+	at = dlsym(lib, "plugin_crossing_at");
+	assert_true(enter && crossing && at);
+	/* Other threads are running, but none in there. */
+	assert_int_equal(*at == 0xe9, is_patched());
 	submits(enter);
+	assert_int_equal(crossing(ring.fd, 0, 0, 0, 0, 0), 0);
 	assert_int_equal(dlclose(lib), 0);
-	submits(enter_near);
-	lib = dlopen(path ? path : "./libring_plugin.so", RTLD_NOW);
-	assert_non_null(lib);
-	*(void **)&enter = dlsym(lib, "plugin_enter");
-	submits(enter);
-	dlclose(lib);
+}
+
+static void test_library_loaded_later(void **state)
+{
+	pthread_t t;
+
+	(void)state;
+	stop_spinning = false;
+	assert_int_equal(pthread_create(&t, NULL, spin, NULL), 0);
+	/* More often than there is room for trampolines, were they not given back. */
+	for (int i = 0; i < 70; i++) {
+		use_library();
+		submits(enter_near);
+	}
+	stop_spinning = true;
+	pthread_join(t, NULL);
 }
 
 static int run_program(char *const argv[], char *const envp[])

@@ -18,3 +18,18 @@ __attribute__((visibility("default"))) long plugin_enter(long fd, long n)
 	                 : "rcx", "r11", "memory");
 	return ret;
 }
+
+/* The same where no thread may be running that executes it, if it is to be patched. */
+__attribute__((visibility("default"))) extern const unsigned char plugin_crossing_at[];
+__asm__(".text\n.globl plugin_crossing, plugin_crossing_at\n.type plugin_crossing, @function\n"
+        ".p2align 6\n"
+        "	.skip 10, 0x90\n"
+        "plugin_crossing:\n"
+        "	.cfi_startproc\n"
+        "	xor %r10d, %r10d\n"
+        "plugin_crossing_at:\n"
+        "	mov $426, %eax\n"
+        "	syscall\n"
+        "	ret\n"
+        "	.cfi_endproc\n"
+        ".size plugin_crossing, .-plugin_crossing\n");
