@@ -102,6 +102,7 @@ void fu_ctx_adopt(struct fu_ctx *ctx, u32 gen)
 	fu_list_init(&ctx->drain);
 	fu_list_init(&ctx->counted);
 	ctx->nr_counted = 0;
+	ctx->leader_listens = 0;
 	fu_aio_adopt(ctx);
 	adopt_table(&ctx->files);
 	adopt_table(&ctx->bufs);

@@ -279,6 +279,7 @@ struct fu_ctx {
 	struct fu_aio *aio; /* submit_lock to change */
 	u32 aio_slot;       /* poller slot + 1 that watches it */
 	u32 aio_inflight;
+	u32 leader_listens; /* a leader sleeps, waiting for this ring */
 	int evfd;
 	u32 evfd_async;
 	u32 evfd_tail;           /* CQ tail at the last signal; cq_lock */

@@ -174,7 +174,8 @@ long fu_io_uring_enter(u32 fd, u32 to_submit, u32 min_complete, u32 flags, const
 		ret = sqpoll_enter(ctx, to_submit, flags);
 	else if (to_submit)
 		ret = submit(ctx, to_submit);
-	fu_poller_harvest();
+	if (!(flags & IORING_ENTER_GETEVENTS) || ctx->iopoll)
+		fu_poller_harvest();
 	if (ret < 0 || (!ctx->sqpoll && ret != to_submit))
 		goto out;
 	if (flags & IORING_ENTER_GETEVENTS) {

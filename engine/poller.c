@@ -16,16 +16,21 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <time.h>
 
 #include "engine/aio.h"
+#include "engine/leader.h"
 #include "engine/peers.h"
 #include "engine/poller.h"
 #include "engine/registry.h"
 #include "rings/fds.h"
 #include "rings/mem.h"
 #include "rings/sys.h"
+
+#define NR_EPOLL_PWAIT2 441
 
 #define CHUNK_SLOTS 256U
 #define MAX_CHUNKS  4096U
@@ -162,11 +167,7 @@ static enum slot_kind take_event(const struct epoll_event *ev, struct fu_req **r
 
 static void special_event(u32 what)
 {
-	u64 count;
-
-	if (what == FU_POLLER_WAKE)
-		fu_sys(SYS_read, poller.wakefd, &count, sizeof(count));
-	else
+	if (what != FU_POLLER_WAKE)
 		fu_timers_expire(what);
 }
 
@@ -234,6 +235,46 @@ static void close_set(void)
 	poller.epfd = poller.wakefd = -1;
 }
 
+bool fu_poller_has_requests(const struct fu_ctx *ctx)
+{
+	return fu_load_relaxed(&poller.requests) || fu_load_relaxed(&ctx->aio_inflight);
+}
+
+/* epoll_pwait with a timeout in ns, also where there is no epoll_pwait2 (before Linux 5.11). */
+static long wait_events(struct epoll_event *events, s64 timeout_ns, const u64 *mask)
+{
+	static bool no_pwait2;
+	struct timespec ts = { timeout_ns / 1000000000LL, timeout_ns % 1000000000LL };
+	int epfd = fu_load_relaxed(&poller.epfd);
+	struct pollfd pfd = { .fd = epfd, .events = POLLIN };
+	long ret;
+
+	/* Whole milliseconds, like those of a leader without a limit, need neither. */
+	if (timeout_ns % 1000000 == 0)
+		return fu_sys(SYS_epoll_pwait, epfd, events, MAX_EVENTS, timeout_ns / 1000000, mask,
+		              sizeof(*mask));
+	if (!fu_load_relaxed(&no_pwait2)) {
+		ret = fu_sys(NR_EPOLL_PWAIT2, epfd, events, MAX_EVENTS, &ts, mask, sizeof(*mask));
+		if (ret != -ENOSYS && ret != -EPERM)
+			return ret;
+		fu_store_relaxed(&no_pwait2, true);
+	}
+	ret = fu_sys(SYS_ppoll, &pfd, 1, &ts, mask, sizeof(*mask));
+	return ret > 0 ? fu_sys(SYS_epoll_wait, epfd, events, MAX_EVENTS, 0) : ret;
+}
+
+long fu_poller_turn(u32 *listens, s64 timeout_ns, const u64 *mask)
+{
+	struct epoll_event events[MAX_EVENTS];
+	long n = wait_events(events, timeout_ns, mask);
+
+	/* Awake: what we post ourselves needs no wake-up. */
+	fu_store_relaxed(listens, 0);
+	if (n > 0 && handle(events, n))
+		fu_registry_reap();
+	return n ? n : -ETIMEDOUT;
+}
+
 static void *poller_main(void *arg)
 {
 	struct epoll_event events[MAX_EVENTS];
@@ -244,6 +285,7 @@ static void *poller_main(void *arg)
 	for (;;) {
 		long n;
 
+		fu_leader_park();
 		fu_lock(&poller.lock);
 		if (!fu_registry_live() && !poller.used) {
 			fu_store_relaxed(&poller.running, false);
@@ -261,7 +303,9 @@ static void *poller_main(void *arg)
 
 static int add_special(int fd, u32 what)
 {
-	struct epoll_event ev = { .events = EPOLLIN, .data.u64 = DATA(what, GEN_SPECIAL) };
+	/* The wake-up's count is never read: each write is an edge. */
+	struct epoll_event ev = { .events = EPOLLIN | (what == FU_POLLER_WAKE ? EPOLLET : 0),
+		                  .data.u64 = DATA(what, GEN_SPECIAL) };
 
 	return (int)fu_sys(SYS_epoll_ctl, poller.epfd, EPOLL_CTL_ADD, fd, &ev);
 }
@@ -315,13 +359,18 @@ u32 fu_poller_tid(void)
 	return __atomic_load_n(&poller.tid, __ATOMIC_SEQ_CST);
 }
 
-void fu_poller_wake(void)
+void fu_poller_kick(void)
 {
 	u64 one = 1;
 
+	fu_sys(SYS_write, fu_load_relaxed(&poller.wakefd), &one, sizeof(one));
+}
+
+void fu_poller_wake(void)
+{
 	fu_lock(&poller.lock);
 	if (poller.running)
-		fu_sys(SYS_write, poller.wakefd, &one, sizeof(one));
+		fu_poller_kick();
 	fu_unlock(&poller.lock);
 }
 

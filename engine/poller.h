@@ -4,6 +4,8 @@
 
 #include "rings/types.h"
 
+struct fu_ctx;
+
 /* One timer descriptor per clock: monotonic, realtime, boottime. */
 #define FU_POLLER_TIMERS 3
 /* The wake-up event's name in the set, after the timers'. */
@@ -17,6 +19,15 @@ int fu_poller_timerfd(u32 timer, u32 clock);
  * the poller's thread may not have been scheduled yet. No lock held.
  */
 void fu_poller_harvest(void);
+/* Whether there is anything in the set, or of the ring in the kernel's AIO, to wait for. A hint. */
+bool fu_poller_has_requests(const struct fu_ctx *ctx);
+/*
+ * Waits for events and handles them; *listens is cleared in between. Returns how many, or
+ * -ETIMEDOUT, -EINTR. No lock held.
+ */
+long fu_poller_turn(u32 *listens, s64 timeout_ns, const u64 *mask);
+/* Makes whoever waits on the set look around. Any lock may be held. */
+void fu_poller_kick(void);
 /* Makes the thread look around, and leave if the last ring has gone. */
 void fu_poller_wake(void);
 

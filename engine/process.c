@@ -11,6 +11,7 @@
 #include "engine/entry.h"
 #include "engine/futex.h"
 #include "engine/peers.h"
+#include "engine/leader.h"
 #include "engine/registry.h"
 #include "engine/ringfds.h"
 #include "rings/mem.h"
@@ -32,6 +33,7 @@ static void become_this_process(void)
 		fu_futex_reset();
 		fu_timers_reset();
 		fu_aio_reset();
+		fu_leader_reset();
 		fu_poller_reset();
 		fu_ringfds_reset();
 		fu_registry_adopt(pid);

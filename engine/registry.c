@@ -10,6 +10,7 @@
 #include "engine/fileinfo.h"
 #include "engine/futex.h"
 #include "engine/peers.h"
+#include "engine/leader.h"
 #include "engine/poller.h"
 #include "engine/restrict.h"
 #include "engine/stats.h"
@@ -255,6 +256,7 @@ void fu_ctx_end(struct fu_ctx *ctx)
 	if (!live) {
 		fu_pool_idle();
 		fu_poller_wake();
+		fu_leader_unpark();
 	}
 	fu_stats_flush();
 }
@@ -415,6 +417,7 @@ void fu_ctx_settle(struct fu_ctx *ctx, int fd)
 void fu_rings_settle(void)
 {
 	fu_poller_harvest();
+	fu_leader_hand_back();
 	if (fu_likely(!fu_load_relaxed(&reg.polled)))
 		return;
 	for (u32 slot = 1; slot <= fu_load_acquire(&reg.nr_slots); slot++) {

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <poll.h>
 
+#include "engine/leader.h"
 #include "engine/personality.h"
 #include "engine/kbuf.h"
 #include "engine/peers.h"
@@ -223,6 +224,7 @@ void fu_wake_waiters(struct fu_ctx *ctx)
 	/* Pairs with the waiter's increment before it reads the tail, which our caller has moved
 	 * before it let go of a lock. */
 	fu_fence_after_rmw();
+	fu_leader_wake(ctx);
 	if (!fu_load_relaxed(&ctrl->waiters))
 		return;
 	__atomic_fetch_add(&ctrl->wake_seq, 1, __ATOMIC_SEQ_CST);

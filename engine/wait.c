@@ -1,8 +1,9 @@
 /*
- * Waiting for completions. Sleepers sleep on a futex in the ring's shared control
- * block, so whoever posts, in whatever process, can wake them. With a signal mask
- * they wait in ppoll on the ring's descriptor instead, which is the call that swaps
- * the mask atomically. Both return -EINTR after any signal handler.
+ * Waiting for completions. If there are events to wait for, and nobody else does, the
+ * thread waits for those (leader.c). Other sleepers sleep on a futex in the ring's shared
+ * control block, so whoever posts, in whatever process, can wake them; with a signal mask
+ * in ppoll on the ring's descriptor instead, which is the call that swaps the mask
+ * atomically. All of these return -EINTR after any signal handler.
  */
 #include "engine/engine.h"
 
@@ -12,7 +13,9 @@
 #include <time.h>
 
 #include "engine/aio.h"
+#include "engine/leader.h"
 #include "engine/peers.h"
+#include "engine/poller.h"
 #include "rings/sys.h"
 #include "rings/user.h"
 
@@ -27,6 +30,7 @@ struct waiter {
 	u64 min_until_ns; /* monotonic; 0: no minimum wait or it is over */
 	u64 sigmask;
 	bool has_mask;
+	bool leads;
 };
 
 u64 fu_now_ns(u32 clock)
@@ -116,6 +120,8 @@ static long wait_once(struct waiter *w)
 	s64 left, slice;
 	long ret;
 
+	if (w->leads)
+		fu_leader_listen(w->ctx);
 	run_pending(w->ctx);
 	if (satisfied(w) || fu_load_relaxed(&ctrl->ended))
 		return 1;
@@ -124,6 +130,8 @@ static long wait_once(struct waiter *w)
 		slice = fu_orphans_look(w->ctx, left);
 	if (left == 0)
 		ret = -ETIMEDOUT;
+	else if (w->leads)
+		ret = fu_leader_wait(w->ctx, slice, w->has_mask ? &w->sigmask : NULL);
 	else if (w->has_mask)
 		ret = sleep_masked(w, slice);
 	else
@@ -149,6 +157,43 @@ static int get_mask(struct waiter *w)
 	return 0;
 }
 
+/* Sleeps until the wait is over. */
+static long wait_leading(struct waiter *w)
+{
+	long ret;
+
+	do {
+		ret = wait_once(w);
+	} while (!ret);
+	fu_store_relaxed(&w->ctx->leader_listens, 0);
+	fu_leader_leave();
+	return ret;
+}
+
+static long wait_following(struct waiter *w)
+{
+	struct fu_ctrl *ctrl = w->ctx->ring.ctrl;
+	int fd = (int)w->arg->fd;
+	long ret;
+
+	if (w->has_mask) {
+		/* Every post has to send its byte: one may go unseen with those we take out. */
+		__atomic_fetch_or(&ctrl->polled, FU_POLLED_EDGE, __ATOMIC_SEQ_CST);
+		fu_ctx_settle(w->ctx, fd);
+	}
+	__atomic_fetch_add(&ctrl->waiters, 1, __ATOMIC_SEQ_CST);
+	fu_poller_harvest();
+	do {
+		ret = wait_once(w);
+		/* Readable, but not enough yet: lower it, or ppoll would spin. */
+		if (!ret && w->has_mask)
+			fu_ringfd_lower(ctrl, fd);
+	} while (!ret);
+	__atomic_fetch_sub(&ctrl->waiters, 1, __ATOMIC_SEQ_CST);
+	fu_leader_not_waiting();
+	return ret;
+}
+
 long fu_wait_cqes(struct fu_ctx *ctx, u32 min_complete, const struct fu_wait_arg *arg)
 {
 	struct fu_ring *ring = &ctx->ring;
@@ -161,8 +206,10 @@ long fu_wait_cqes(struct fu_ctx *ctx, u32 min_complete, const struct fu_wait_arg
 	run_pending(ctx);
 	if (min_complete > ring->cq_entries)
 		min_complete = ring->cq_entries;
-	if (fu_cq_ready(ring) >= min_complete)
+	if (fu_cq_ready(ring) >= min_complete) {
+		fu_poller_harvest();
 		return 0;
+	}
 	ret = get_mask(&w);
 	if (ret)
 		return ret;
@@ -171,19 +218,8 @@ long fu_wait_cqes(struct fu_ctx *ctx, u32 min_complete, const struct fu_wait_arg
 	w.target = fu_load_relaxed(ring->cq_head) + min_complete;
 	if (arg->min_wait_ns)
 		w.min_until_ns = fu_now_ns(CLOCK_MONOTONIC) + arg->min_wait_ns;
-	if (w.has_mask) {
-		/* Every post has to send its byte: one may go unseen with those we take out. */
-		__atomic_fetch_or(&ctrl->polled, FU_POLLED_EDGE, __ATOMIC_SEQ_CST);
-		fu_ctx_settle(ctx, (int)arg->fd);
-	}
-	__atomic_fetch_add(&ctrl->waiters, 1, __ATOMIC_SEQ_CST);
-	do {
-		ret = wait_once(&w);
-		/* Readable, but not enough yet: lower it, or ppoll would spin. */
-		if (!ret && w.has_mask)
-			fu_ringfd_lower(ctrl, (int)arg->fd);
-	} while (!ret);
-	__atomic_fetch_sub(&ctrl->waiters, 1, __ATOMIC_SEQ_CST);
+	w.leads = fu_leader_try(ctx);
+	ret = w.leads ? wait_leading(&w) : wait_following(&w);
 	if (ret > 0)
 		ret = 0;
 	return fu_cq_ready(ring) ? 0 : ret;

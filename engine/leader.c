@@ -1,0 +1,151 @@
+/*
+ * The waiting thread as the poller.
+ *
+ * An event that the poller's thread handles reaches a thread blocked in io_uring_enter by way of
+ * two switches between threads, which cost more than most requests. So a thread that has to
+ * wait takes the epoll set over, if it is the only one that waits: it leads. It handles all
+ * events, its own rings' and others', and sleeps on until its own wait is over.
+ *
+ * When it goes, the set is nobody's for a moment: most likely the same thread will be back,
+ * and waking the poller's thread each time would cost what was saved. That thread, parked
+ * meanwhile, looks every millisecond whether somebody has led since, and takes over if not. It is
+ * told at once when others wait too, or when the program is about to sleep in a call of its
+ * own. It does not look that often while a leader sleeps: then the leader wakes it on leaving.
+ *
+ * The parked thread also finds a leader that will never come back, because a signal handler
+ * has jumped out of its wait or the thread has ended: a leader that lives moves `epoch` several
+ * times a second.
+ */
+#include "engine/leader.h"
+
+#include <errno.h>
+
+#include "engine/poller.h"
+#include "engine/registry.h"
+#include "rings/sys.h"
+
+#define TICK_NS  1000000LL
+#define SLICE_NS 200000000LL  /* a leader's longest sleep */
+#define LEASE_NS 1000000000LL /* after this without a sign a leader is gone */
+
+static struct {
+	u32 led;       /* the set is the leader's, not the thread's */
+	u32 leader;    /* its tid, 0 for nobody at the moment */
+	u32 epoch;     /* moves whenever somebody leads */
+	u32 followers; /* threads that wait for completions otherwise */
+	u32 drowsy;    /* the parked thread relies on the leader to wake it */
+	u32 seq;       /* futex of the parked thread */
+} lead;
+
+void fu_leader_unpark(void)
+{
+	__atomic_fetch_add(&lead.seq, 1, __ATOMIC_SEQ_CST);
+	fu_futex_wake(&lead.seq, 1);
+}
+
+/* The set is the thread's again. */
+static void hand_back(void)
+{
+	if (__atomic_exchange_n(&lead.led, 0, __ATOMIC_SEQ_CST))
+		fu_leader_unpark();
+}
+
+void fu_leader_hand_back(void)
+{
+	if (fu_unlikely(fu_load_relaxed(&lead.led) && !fu_load_relaxed(&lead.leader)))
+		hand_back();
+}
+
+bool fu_leader_try(struct fu_ctx *ctx)
+{
+	u32 none = 0, me = fu_tid();
+	bool mine;
+
+	/* Posts of other processes would not find us here. */
+	if (fu_poller_has_requests(ctx) && !fu_load_relaxed(&ctx->ring.ctrl->shared) &&
+	    !fu_load_relaxed(&lead.followers)) {
+		mine = __atomic_compare_exchange_n(&lead.leader, &none, me, false, __ATOMIC_SEQ_CST,
+		                                   __ATOMIC_RELAXED);
+		/* Our own mark: a signal handler has jumped out of an earlier wait. */
+		if (mine || none == me) {
+			fu_store_relaxed(&lead.epoch, fu_load_relaxed(&lead.epoch) + 1);
+			__atomic_store_n(&lead.led, 1, __ATOMIC_SEQ_CST);
+			return true;
+		}
+	}
+	__atomic_fetch_add(&lead.followers, 1, __ATOMIC_SEQ_CST);
+	fu_leader_hand_back();
+	return false;
+}
+
+void fu_leader_not_waiting(void)
+{
+	__atomic_fetch_sub(&lead.followers, 1, __ATOMIC_SEQ_CST);
+}
+
+void fu_leader_leave(void)
+{
+	__atomic_store_n(&lead.leader, 0, __ATOMIC_SEQ_CST);
+	if (fu_load_relaxed(&lead.followers))
+		hand_back();
+	else if (fu_load_relaxed(&lead.drowsy) &&
+	         __atomic_exchange_n(&lead.drowsy, 0, __ATOMIC_SEQ_CST))
+		fu_leader_unpark();
+}
+
+void fu_leader_listen(struct fu_ctx *ctx)
+{
+	__atomic_store_n(&ctx->leader_listens, 1, __ATOMIC_SEQ_CST);
+}
+
+void fu_leader_wake(struct fu_ctx *ctx)
+{
+	if (fu_unlikely(fu_load_relaxed(&ctx->leader_listens)) &&
+	    __atomic_exchange_n(&ctx->leader_listens, 0, __ATOMIC_SEQ_CST))
+		fu_poller_kick();
+}
+
+long fu_leader_wait(struct fu_ctx *ctx, s64 left_ns, const u64 *mask)
+{
+	s64 slice = left_ns < 0 || left_ns > SLICE_NS ? SLICE_NS : left_ns;
+	long ret = fu_poller_turn(&ctx->leader_listens, slice, mask);
+
+	fu_store_relaxed(&lead.epoch, fu_load_relaxed(&lead.epoch) + 1);
+	if (ret == -ETIMEDOUT && slice != left_ns)
+		return 0;
+	return ret < 0 ? ret : 0;
+}
+
+void fu_leader_park(void)
+{
+	while (fu_load_acquire(&lead.led)) {
+		u32 seq = __atomic_load_n(&lead.seq, __ATOMIC_SEQ_CST);
+		u32 epoch = fu_load_relaxed(&lead.epoch), leader, drowsy;
+		long ret;
+
+		ret = fu_futex_wait(&lead.seq, seq, TICK_NS);
+		if (ret != -ETIMEDOUT || epoch != fu_load_relaxed(&lead.epoch)) {
+			if (!fu_registry_live())
+				return;
+			continue;
+		}
+		leader = __atomic_load_n(&lead.leader, __ATOMIC_SEQ_CST);
+		if (leader) {
+			/* It sleeps, and so can we. */
+			__atomic_store_n(&lead.drowsy, 1, __ATOMIC_SEQ_CST);
+			if (__atomic_load_n(&lead.leader, __ATOMIC_SEQ_CST) == leader)
+				ret = fu_futex_wait(&lead.seq, seq, LEASE_NS);
+			drowsy = __atomic_exchange_n(&lead.drowsy, 0, __ATOMIC_SEQ_CST);
+			if (!drowsy || ret != -ETIMEDOUT || epoch != fu_load_relaxed(&lead.epoch))
+				continue;
+			__atomic_compare_exchange_n(&lead.leader, &leader, 0, false,
+			                            __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+		}
+		__atomic_store_n(&lead.led, 0, __ATOMIC_SEQ_CST);
+	}
+}
+
+void fu_leader_reset(void)
+{
+	lead.led = lead.leader = lead.followers = lead.drowsy = 0;
+}

@@ -1,0 +1,40 @@
+/*
+ * Who waits on the poller's epoll set: its own thread, or a thread of the program that has
+ * nothing else to do because it waits for completions. See leader.c.
+ */
+#ifndef FU_LEADER_H
+#define FU_LEADER_H
+
+#include "engine/engine.h"
+
+/*
+ * The calling thread is about to wait for completions of `ctx`: whether it does so on the set
+ * (then fu_leader_wait, and fu_leader_leave in the end). Otherwise it is counted as one that
+ * sleeps elsewhere, until fu_leader_not_waiting.
+ */
+bool fu_leader_try(struct fu_ctx *ctx);
+/*
+ * Between this and fu_leader_wait the leader looks whether its wait is over: whoever posts
+ * from now on wakes it.
+ */
+void fu_leader_listen(struct fu_ctx *ctx);
+/*
+ * Waits for events and handles them. left_ns: relative, negative for none; `mask`: signal mask
+ * during the wait, or NULL. 0 after any wake-up, also one for nothing, -ETIMEDOUT, -EINTR.
+ */
+long fu_leader_wait(struct fu_ctx *ctx, s64 left_ns, const u64 *mask);
+void fu_leader_leave(void);
+void fu_leader_not_waiting(void);
+
+/* A CQE was posted in ctx: wakes the leader if that is what it waits for. */
+void fu_leader_wake(struct fu_ctx *ctx);
+/* The program goes to sleep in a call of its own: the set is the poller thread's again. */
+void fu_leader_hand_back(void);
+/* The poller's thread: sleeps while the set is somebody else's. */
+void fu_leader_park(void);
+/* Makes a parked thread look around. */
+void fu_leader_unpark(void);
+/* In a forked child. */
+void fu_leader_reset(void);
+
+#endif
