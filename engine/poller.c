@@ -227,7 +227,7 @@ static void close_set(void)
 	for (int i = 0; i < FU_POLLER_TIMERS; i++) {
 		if (poller.timerfds[i] >= 0)
 			fu_fd_close(poller.timerfds[i]);
-		poller.timerfds[i] = -1;
+		fu_store_relaxed(&poller.timerfds[i], -1);
 	}
 	fu_timers_unprogram();
 	fu_fd_close(poller.wakefd);
@@ -275,6 +275,23 @@ long fu_poller_turn(u32 *listens, s64 timeout_ns, const u64 *mask)
 	return n ? n : -ETIMEDOUT;
 }
 
+/*
+ * The last ring has gone: closes the set, unless another has come meanwhile. Whoever holds a ring
+ * relies on what it sees while `running` is set. lock held.
+ */
+static bool leave(void)
+{
+	fu_store_relaxed(&poller.running, false);
+	fu_fence();
+	if (fu_registry_live()) {
+		fu_store_relaxed(&poller.running, true);
+		return false;
+	}
+	fu_store_relaxed(&poller.tid, 0);
+	close_set();
+	return true;
+}
+
 static void *poller_main(void *arg)
 {
 	struct epoll_event events[MAX_EVENTS];
@@ -287,10 +304,7 @@ static void *poller_main(void *arg)
 
 		fu_leader_park();
 		fu_lock(&poller.lock);
-		if (!fu_registry_live() && !poller.used) {
-			fu_store_relaxed(&poller.running, false);
-			fu_store_relaxed(&poller.tid, 0);
-			close_set();
+		if (!fu_registry_live() && !poller.used && leave()) {
 			fu_unlock(&poller.lock);
 			return NULL;
 		}

@@ -136,6 +136,9 @@ static void test_sleeps_elsewhere(void **state)
 	pthread_t t;
 
 	(void)state;
+#ifdef __SANITIZE_THREAD__
+	skip(); /* Without the preload layer poll() is not the shim's. */
+#endif
 	for (int round = 0; round < 5; round++) {
 		wait_for_event();
 		arm(&ring, efd, 2);

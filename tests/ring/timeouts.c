@@ -40,7 +40,7 @@ static void test_side_by_side(void **state)
 	(void)state;
 	for (int i = 0; i < MANY; i++) {
 		times[i].tv_sec = 0;
-		times[i].tv_nsec = (MANY - i) * 5000000L;
+		times[i].tv_nsec = (MANY - i) * 30000000L;
 		prep(&times[i], (uint64_t)i);
 	}
 	assert_int_equal(tr_submit(&ring), MANY);
