@@ -54,6 +54,12 @@ void fu_fd_polled(int fd, bool edge);
  */
 void fu_rings_settle(void);
 
+/*
+ * Whether sending the program's msghdr through `sock` would pass a ring on, which the kernel
+ * refuses: -EINVAL, else 0. Bad pointers are the call's own business: 0.
+ */
+int fu_msg_check(int sock, const void *msg);
+
 /* fork, around the real call, in this order; the child starts with no engine threads. */
 void fu_fork_prepare(void);
 void fu_fork_parent(void);

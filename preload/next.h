@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/select.h>
+#include <sys/socket.h>
 #include <ucontext.h>
 #include "rings/types.h"
 
@@ -17,6 +18,8 @@
 #define FU_NEXT_FUNCTIONS(X)                                                                     \
 	X(long, syscall, (long, ...))                                                            \
 	X(int, close, (int))                                                                     \
+	X(ssize_t, sendmsg, (int, const struct msghdr *, int))                                   \
+	X(int, sendmmsg, (int, struct mmsghdr *, unsigned, int))                                 \
 	X(int, fcntl, (int, int, ...))                                                           \
 	X(int, poll, (struct pollfd *, nfds_t, int))                                             \
 	X(int, __poll_chk, (struct pollfd *, nfds_t, int, size_t))                               \

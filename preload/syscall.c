@@ -9,6 +9,7 @@
 #include "engine/stats.h"
 #include "preload/fds.h"
 #include "preload/init.h"
+#include "preload/messages.h"
 #include "preload/next.h"
 #include "preload/poll.h"
 #include "preload/signals.h"
@@ -36,6 +37,7 @@ __attribute__((visibility("hidden"))) const u8 fu_syscall_is_ours[FU_NR_TABLE] =
 	[SYS_epoll_pwait] = 1,  [NR_EPOLL_PWAIT2] = 1,    [SYS_epoll_ctl] = 1,
 	[SYS_rt_sigaction] = 1, [SYS_rt_sigprocmask] = 1, [SYS_exit_group] = 1,
 	[SYS_execve] = 1,       [SYS_execveat] = 1,       [SYS_rt_sigsuspend] = 1,
+	[SYS_sendmsg] = 1,      [SYS_sendmmsg] = 1,
 };
 
 /* Until fu_init has run, libc's function is not known and everything takes the slow way. */
@@ -159,6 +161,16 @@ static long serve_wait(long nr, const long a[6])
 	return raw(nr, a);
 }
 
+static long send_many(const long a[6])
+{
+	u32 n = (u32)a[2], allowed = n;
+
+	if (fu_have_rings()) {
+		allowed = fu_messages_allowed((int)a[0], fu_ptr((u64)a[1]), n);
+	}
+	return n && !allowed ? -EINVAL : fu_sys(SYS_sendmmsg, a[0], a[1], allowed, a[3], 0, 0);
+}
+
 /* `frame`: see fu_raw_sigprocmask. */
 static long serve(long nr, const long a[6], u64 *frame)
 {
@@ -180,6 +192,13 @@ static long serve(long nr, const long a[6], u64 *frame)
 	case SYS_rt_sigprocmask:
 		return fu_raw_sigprocmask((int)a[0], fu_ptr((u64)a[1]), fu_ptr((u64)a[2]),
 		                          (size_t)a[3], frame);
+	case SYS_sendmsg:
+		if (fu_msg_check((int)a[0], fu_ptr((u64)a[1]))) {
+			return -EINVAL;
+		}
+		return raw(nr, a);
+	case SYS_sendmmsg:
+		return send_many(a);
 	case SYS_exit_group:
 	case SYS_execve:
 	case SYS_execveat:
