@@ -118,6 +118,12 @@ static long register_blind(u32 opcode, void *arg, u32 nr)
 	}
 }
 
+bool fu_register_known(u32 opcode)
+{
+	return opcode < IORING_REGISTER_LAST &&
+	       (operations[opcode] || opcode == IORING_REGISTER_SEND_MSG_RING);
+}
+
 long fu_io_uring_register(u32 fd, u32 opcode, void *arg, u32 nr_args)
 {
 	bool registered = opcode & IORING_REGISTER_USE_REGISTERED_RING;

@@ -75,4 +75,7 @@ long fu_fixed_remove(struct fu_ctx *ctx, u32 index);
 /* Drops all registered files and buffers of a ring; no lock needed, it has ended. */
 void fu_resources_free(struct fu_ctx *ctx);
 
+/* Whether there is such an operation, on a ring or without one. */
+bool fu_register_known(u32 opcode);
+
 #endif

@@ -47,6 +47,7 @@ int main(void)
 	if (fd == -ENOSYS || fd == -EPERM)
 		return 77;
 	tr_sys_close(fd);
+	printf("features %x\n", p.features);
 	for (unsigned a = 0; a < FLAGS; a++) {
 		for (unsigned b = a; b < FLAGS; b++) {
 			for (unsigned c = b; c < FLAGS; c++) {

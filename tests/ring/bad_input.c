@@ -289,6 +289,40 @@ static void test_rw_flags(void **state)
 	close(fd);
 }
 
+/* Integrity metadata: the description is checked, the file cannot carry any. */
+static void test_rw_attributes(void **state)
+{
+	struct {
+		uint16_t flags, app_tag;
+		uint32_t len;
+		uint64_t addr, seed, rsvd;
+	} pi = { .len = 64, .addr = (uintptr_t)buf };
+	const struct {
+		const void *attr;
+		uint64_t mask, rsvd;
+		int res;
+	} cases[] = {
+		{ &pi, 1, 0, -EINVAL },
+		{ &pi, 1, 1, -EINVAL },
+		{ &pi, 2, 0, -EINVAL },
+		{ (void *)8, 1, 0, -EFAULT },
+	};
+	int fd = tr_temp_file(100);
+
+	(void)state;
+	assert_true(ring.p.features & (1U << 16));
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct io_uring_sqe *sqe = tr_prep(&ring, IORING_OP_READ, fd, buf, 16, 0, i);
+
+		pi.rsvd = cases[i].rsvd;
+		/* attr_ptr and attr_type_mask, where older headers have addr3. */
+		sqe->addr3 = (uintptr_t)cases[i].attr;
+		sqe->__pad2[0] = cases[i].mask;
+		assert_int_equal(tr_run(&ring, i), cases[i].res);
+	}
+	close(fd);
+}
+
 static void test_fixed_buffers(void **state)
 {
 	int fd = tr_temp_file(4096);
@@ -513,6 +547,7 @@ static const struct CMUnitTest tests[] = {
 	ON_RING(test_rw_modes),
 	ON_RING(test_rw_flags),
 	ON_RING(test_fixed_buffers),
+	ON_RING(test_rw_attributes),
 	ON_RING(test_sync),
 	ON_RING(test_poll_fields),
 	ON_RING(test_register_calls),
