@@ -78,14 +78,23 @@ u32 fu_fd_next_engine(u32 first, u32 last)
 
 bool fu_threaded;
 
-static u64 high_base(void)
+/* Half the soft limit as it was last looked at, 0 before that; any thread writes it. */
+static u64 half_limit;
+
+/* `look`: the limit may have changed. */
+static u64 high_base(bool look)
 {
 	u64 base = fu_load_relaxed(&fu_threaded) ? HIGH_FD_THREADED : HIGH_FD;
+	u64 half = fu_load_relaxed(&half_limit);
 	struct rlimit lim;
 
-	if (fu_sys(SYS_prlimit64, 0, RLIMIT_NOFILE, 0, &lim) == 0 && lim.rlim_cur / 2 < base)
-		base = lim.rlim_cur / 2;
-	return base;
+	if (!half || look) {
+		half = HIGH_FD;
+		if (fu_sys(SYS_prlimit64, 0, RLIMIT_NOFILE, 0, &lim) == 0)
+			half = lim.rlim_cur / 2;
+		fu_store_relaxed(&half_limit, half);
+	}
+	return half < base ? half : base;
 }
 
 /*
@@ -117,8 +126,10 @@ static long dup_above(void *fd, u64 old_limit)
 
 int fu_fd_dup_high(int fd)
 {
-	long ret = fu_sys(SYS_fcntl, fd, F_DUPFD_CLOEXEC, high_base());
+	long ret = fu_sys(SYS_fcntl, fd, F_DUPFD_CLOEXEC, high_base(false));
 
+	if (ret == -EINVAL)
+		ret = fu_sys(SYS_fcntl, fd, F_DUPFD_CLOEXEC, high_base(true));
 	if (ret == -EMFILE || ret == -EINVAL)
 		ret = fu_fds_lifted(dup_above, &fd);
 	if (ret == -EMFILE || ret == -EINVAL)
