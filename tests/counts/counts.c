@@ -1,0 +1,335 @@
+/*
+ * How many system calls the shim makes, counted by a tracer; no timing is involved.
+ *
+ *     counts libc|inline
+ *
+ * The scenarios run in a child that enters rings through libc's syscall() or through
+ * instructions of its own. It marks the beginning and the end of what counts with calls
+ * of getpgid that no program would make. Each is repeated and the smallest count taken:
+ * the statistics are written now and then, and that is not what is measured.
+ *
+ * On a kernel with io_uring the program runs alone too: NOPs then take one call each.
+ */
+#include "tests/ring_util.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define EXIT_SKIPPED 77
+#define MARK         0x6d61726bL /* and the scenario in the bits above */
+#define REPEATS      8
+#define BLOCK        4096U
+#define BATCH        32U
+#define MAX_SEEN     16
+
+/* ---- what is measured: the child ---- */
+
+static struct tr_ring ring, sqpoll_ring;
+static char buffers[BATCH][BLOCK];
+static int file = -1;
+
+static void need(bool ok, const char *what)
+{
+	if (!ok) {
+		fprintf(stderr, "counts: %s: %s\n", what, strerror(errno));
+		_exit(1);
+	}
+}
+
+static void prep(struct tr_ring *r, int op, unsigned i)
+{
+	struct io_uring_sqe *sqe = tr_sqe(r);
+
+	need(sqe != NULL, "SQE");
+	sqe->opcode = (unsigned char)op;
+	sqe->fd = file;
+	if (op == IORING_OP_READ) {
+		sqe->addr = (uint64_t)(uintptr_t)buffers[i];
+		sqe->len = BLOCK;
+		sqe->off = (uint64_t)i * BLOCK;
+	}
+}
+
+static void reap(struct tr_ring *r, unsigned count, int res)
+{
+	for (unsigned i = 0; i < count; i++) {
+		need(tr_peek(r) && tr_peek(r)->res == res, "completion");
+		tr_seen(r);
+	}
+}
+
+static void batch(int op, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++)
+		prep(&ring, op, i);
+	need(tr_submit_wait(&ring, count) == (int)count, "io_uring_enter");
+	reap(&ring, count, op == IORING_OP_READ ? (int)BLOCK : 0);
+}
+
+static void one_read(void)
+{
+	batch(IORING_OP_READ, 1);
+}
+
+static void many_reads(void)
+{
+	batch(IORING_OP_READ, BATCH);
+}
+
+static void nops(void)
+{
+	batch(IORING_OP_NOP, BATCH);
+}
+
+static void make_sqpoll(void)
+{
+	struct io_uring_params p = { .flags = IORING_SETUP_SQPOLL, .sq_thread_idle = 60000 };
+
+	need(tr_init_params(&sqpoll_ring, 8, &p, TR_ONE_MMAP) == 0, "SQPOLL ring");
+}
+
+/* Only the tail is moved, and the CQ looked at. */
+static void sqpoll_read(void)
+{
+	prep(&sqpoll_ring, IORING_OP_READ, 0);
+	tr_publish(&sqpoll_ring);
+	for (unsigned spins = 0; !tr_ready(&sqpoll_ring); spins++) {
+		__builtin_ia32_pause();
+		/* It sleeps, or has no processor: that repetition does not count. */
+		if (spins > 10000000)
+			tr_sys_enter(sqpoll_ring.fd, 1, 1,
+			             IORING_ENTER_SQ_WAKEUP | IORING_ENTER_GETEVENTS, NULL, 0);
+	}
+	reap(&sqpoll_ring, 1, (int)BLOCK);
+}
+
+static void sleep_ms(long ms)
+{
+	struct timespec ts = { ms / 1000, ms % 1000 * 1000000L };
+
+	nanosleep(&ts, NULL);
+}
+
+static void idle(void)
+{
+	sleep_ms(1000);
+}
+
+/* Timeouts that are armed and removed, and everything above. */
+static void busy(void)
+{
+	struct __kernel_timespec ts = { .tv_sec = 3600 };
+
+	for (int round = 0; round < 20; round++) {
+		nops();
+		many_reads();
+		for (unsigned i = 0; i < BATCH; i++) {
+			struct io_uring_sqe *sqe = tr_sqe(&ring);
+
+			need(sqe != NULL, "SQE");
+			sqe->opcode = i % 2 ? IORING_OP_TIMEOUT_REMOVE : IORING_OP_TIMEOUT;
+			sqe->fd = -1;
+			if (i % 2)
+				sqe->addr = i - 1;
+			else
+				sqe->addr = (uint64_t)(uintptr_t)&ts;
+			sqe->len = i % 2 ? 0 : 1;
+			sqe->user_data = i;
+		}
+		need(tr_submit_wait(&ring, BATCH) == BATCH, "timeouts");
+		for (unsigned i = 0; i < BATCH; i++) {
+			need(tr_peek(&ring) != NULL, "completion");
+			tr_seen(&ring);
+		}
+	}
+}
+
+/* A ring that has worked, one with a poll armed, an SQPOLL ring that has gone to sleep. */
+static void make_idle(void)
+{
+	struct io_uring_params p = { .flags = IORING_SETUP_SQPOLL, .sq_thread_idle = 1 };
+	static struct tr_ring sleeper, poller;
+	struct io_uring_sqe *sqe;
+
+	need(tr_init_params(&sleeper, 8, &p, TR_ONE_MMAP) == 0, "SQPOLL ring");
+	need(tr_init(&poller, 8, 0) == 0, "ring");
+	sqe = tr_sqe(&poller);
+	need(sqe != NULL, "SQE");
+	sqe->opcode = IORING_OP_POLL_ADD;
+	sqe->fd = eventfd(0, EFD_CLOEXEC);
+	sqe->poll32_events = POLLIN;
+	need(tr_submit(&poller) == 1, "poll");
+	while (!(__atomic_load_n(sleeper.sq_flags, __ATOMIC_ACQUIRE) & IORING_SQ_NEED_WAKEUP))
+		sleep_ms(5);
+	/* It announces its sleep before it lies down. */
+	sleep_ms(300);
+}
+
+enum what { APPLICATION, ALL_THREADS, MEMORY };
+
+static const struct scenario {
+	const char *name;
+	void (*before)(void);
+	void (*run)(void);
+	unsigned repeats;
+	enum what counted;
+	unsigned limit, limit_native;
+} scenarios[] = {
+	{ "a cached read", NULL, one_read, REPEATS, ALL_THREADS, 1, 1 },
+	{ "32 cached reads", NULL, many_reads, REPEATS, ALL_THREADS, 3, 1 },
+	{ "32 NOPs", NULL, nops, REPEATS, ALL_THREADS, 0, 1 },
+	{ "an SQPOLL read, in the application's thread", make_sqpoll, sqpoll_read, REPEATS,
+	  APPLICATION, 0, 0 },
+	{ "memory calls of much work", NULL, busy, 2, MEMORY, 0, 0 },
+	{ "idle rings, for a second", make_idle, idle, 1, ALL_THREADS, 0, 0 },
+};
+#define SCENARIOS (sizeof(scenarios) / sizeof(scenarios[0]))
+
+static void child(enum tr_entry entry)
+{
+	need(ptrace(PTRACE_TRACEME, 0, NULL, NULL) == 0, "ptrace");
+	raise(SIGSTOP);
+	tr_entry = entry;
+	file = tr_temp_file(BATCH * BLOCK);
+	need(file >= 0 && tr_init(&ring, 2 * BATCH, 0) == 0, "ring");
+	for (unsigned i = 0; i < SCENARIOS; i++) {
+		const struct scenario *s = &scenarios[i];
+
+		if (s->before)
+			s->before();
+		else
+			s->run();
+		for (unsigned n = 0; n < s->repeats; n++) {
+			syscall(SYS_getpgid, MARK | (long)i << 32);
+			s->run();
+			syscall(SYS_getpgid, MARK | (long)SCENARIOS << 32);
+		}
+		/* It would keep a processor busy. */
+		if (s->run == sqpoll_read)
+			tr_exit(&sqpoll_ring);
+	}
+	_exit(0);
+}
+
+/* ---- the tracer ---- */
+
+static unsigned best[SCENARIOS], count;
+static long seen[MAX_SEEN];
+static int current = -1;
+
+static bool counts(const struct scenario *s, bool application, long nr)
+{
+	switch (s->counted) {
+	case APPLICATION:
+		return application;
+	case MEMORY:
+		return nr == SYS_mmap || nr == SYS_munmap || nr == SYS_brk || nr == SYS_madvise ||
+		       nr == SYS_mremap || nr == SYS_memfd_create;
+	default:
+		/* The sleep that an idle second is. */
+		return !(s->run == idle && application &&
+		         (nr == SYS_clock_nanosleep || nr == SYS_restart_syscall));
+	}
+}
+
+static unsigned limit_of(const struct scenario *s)
+{
+	return tr_under_shim() ? s->limit : s->limit_native;
+}
+
+static void mark(long which)
+{
+	if (current >= 0 && count < best[current])
+		best[current] = count;
+	if (current >= 0 && count > limit_of(&scenarios[current])) {
+		fprintf(stderr, "counts: %s: system calls", scenarios[current].name);
+		for (unsigned i = 0; i < count && i < MAX_SEEN; i++)
+			fprintf(stderr, " %ld", seen[i]);
+		fprintf(stderr, "\n");
+	}
+	current = which < (long)SCENARIOS ? (int)which : -1;
+	count = 0;
+}
+
+static void entered(bool application, long nr, long arg)
+{
+	if (nr == SYS_getpgid && (arg & 0xffffffffL) == MARK) {
+		mark(arg >> 32);
+	} else if (current >= 0 && counts(&scenarios[current], application, nr)) {
+		if (count < MAX_SEEN)
+			seen[count] = nr;
+		count++;
+	}
+}
+
+/* Signals go on to the child, but for those that tracing makes. */
+static int signal_of(int status)
+{
+	int sig = WSTOPSIG(status);
+
+	return sig == (SIGTRAP | 0x80) || sig == SIGSTOP || status >> 16 ? 0 : sig;
+}
+
+/* Follows the child and its threads to the end; its exit status. */
+static int trace(pid_t pid)
+{
+	struct __ptrace_syscall_info info;
+	int status;
+
+	for (;;) {
+		pid_t tid = waitpid(-1, &status, __WALL);
+
+		if (tid < 0)
+			return 1;
+		if (WIFEXITED(status) || WIFSIGNALED(status)) {
+			if (tid != pid)
+				continue;
+			return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+		}
+		if (WSTOPSIG(status) == (SIGTRAP | 0x80) &&
+		    ptrace(PTRACE_GET_SYSCALL_INFO, tid, (void *)sizeof(info), &info) > 0 &&
+		    info.op == PTRACE_SYSCALL_INFO_ENTRY)
+			entered(tid == pid, (long)info.entry.nr, (long)info.entry.args[0]);
+		ptrace(PTRACE_SYSCALL, tid, NULL, (long)signal_of(status));
+	}
+}
+
+int main(int argc, char **argv)
+{
+	enum tr_entry entry = argc > 1 && strcmp(argv[1], "inline") == 0 ? TR_INLINE : TR_LIBC;
+	long options = PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACECLONE | PTRACE_O_EXITKILL;
+	pid_t pid = fork();
+	int status, failed = 0;
+
+	if (pid == 0)
+		child(entry);
+	if (pid < 0 || waitpid(pid, &status, 0) != pid)
+		return 1;
+	if (!WIFSTOPPED(status) || ptrace(PTRACE_SETOPTIONS, pid, NULL, options) < 0) {
+		printf("SKIPPED: no ptrace here\n");
+		return EXIT_SKIPPED;
+	}
+	memset(best, 0xff, sizeof(best));
+	ptrace(PTRACE_SYSCALL, pid, NULL, 0L);
+	status = trace(pid);
+	if (status) {
+		fprintf(stderr, "counts: the child ended with %d\n", status);
+		return 1;
+	}
+	for (unsigned i = 0; i < SCENARIOS; i++) {
+		const struct scenario *s = &scenarios[i];
+		bool ok = best[i] <= limit_of(s);
+
+		printf("%-8s%s: %u (at most %u)\n", ok ? "ok" : "FAILED", s->name, best[i],
+		       limit_of(s));
+		failed |= !ok;
+	}
+	return failed;
+}
