@@ -409,23 +409,37 @@ static int arm(struct fu_req *req)
 	return ret;
 }
 
-void fu_req_punt(struct fu_req *req)
+/*
+ * Hands the request to a worker. With none to be had, the submitter's own thread does what
+ * `ends` by itself.
+ */
+static void punt(struct fu_req *req, bool ends)
 {
 	bool guarded = req->flags & FU_REQ_ARM_LTIMEOUT;
 	int ret = make_stable(req);
 
 	fu_personality_punt(req);
-	if (!ret)
+	if (!ret) {
 		ret = fu_pool_queue(req);
+		if (ret && ends) {
+			fu_ctx_outside(req->ctx, req, fu_req_run_on_worker);
+			ret = 0;
+		}
+	}
 	if (ret)
 		fu_req_fail(req, ret);
 	else if (guarded)
 		fu_ltimeout_arm(req);
 }
 
+void fu_req_punt(struct fu_req *req)
+{
+	punt(req, !req->op->unbounded || can_arm(req));
+}
+
 static void would_block(struct fu_req *req)
 {
-	int ret;
+	int ret = 0;
 
 	if (can_arm(req)) {
 		ret = make_stable(req);
@@ -439,7 +453,7 @@ static void would_block(struct fu_req *req)
 		}
 		req->flags |= FU_REQ_NO_ARM;
 	}
-	fu_req_punt(req);
+	punt(req, !req->op->unbounded || ret == -EPERM);
 }
 
 /* What becomes of a request after issue() has said `ret`. A TAKEN one is somebody else's. */

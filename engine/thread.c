@@ -137,7 +137,8 @@ int fu_thread_start(void *(*fn)(void *), void *arg)
 	fu_sys(SYS_rt_sigprocmask, SIG_SETMASK, &old, 0, 8);
 	if (c.ret)
 		fu_free(c.start, sizeof(*c.start));
-	return -c.ret;
+	/* -EPERM, a sandbox's answer, would be taken for a file that cannot be polled. */
+	return c.ret == EPERM ? -EAGAIN : -c.ret;
 }
 
 void fu_thread_name(const char *prefix)
