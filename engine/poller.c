@@ -344,7 +344,10 @@ static int open_set(void)
 	poller.wakefd = fu_fd_high((int)fd);
 	for (int i = 0; i < FU_POLLER_TIMERS; i++)
 		poller.timerfds[i] = -1;
-	return add_special(poller.wakefd, FU_POLLER_WAKE);
+	fd = add_special(poller.wakefd, FU_POLLER_WAKE);
+	if (fd)
+		close_set();
+	return (int)fd;
 }
 
 int fu_poller_start(void)
@@ -419,9 +422,14 @@ int fu_poller_timerfd(u32 timer, u32 clock)
 		fd = fu_sys(SYS_timerfd_create, clock, O_CLOEXEC | O_NONBLOCK);
 		ret = (int)fd;
 		if (fd >= 0) {
-			ret = fu_fd_high((int)fd);
-			add_special(ret, timer);
-			fu_store_release(&poller.timerfds[timer], ret);
+			fd = fu_fd_high((int)fd);
+			ret = add_special((int)fd, timer);
+			if (ret) {
+				fu_fd_close((int)fd);
+			} else {
+				ret = (int)fd;
+				fu_store_release(&poller.timerfds[timer], ret);
+			}
 		}
 	}
 	fu_unlock(&poller.lock);

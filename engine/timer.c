@@ -97,22 +97,25 @@ static int grow(struct heap *h)
 	return 0;
 }
 
-/* Programs the descriptor to the earliest deadline if that comes sooner. lock held. */
-static void program(u32 which, int fd)
+/* Programs the descriptor to the earliest deadline if that comes sooner. 0 or -errno. lock held. */
+static int program(u32 which, int fd)
 {
 	struct heap *h = &heaps[which];
 	struct itimerspec its = { 0 };
 	u64 first;
+	int ret;
 
 	if (!h->nr)
-		return;
+		return 0;
 	first = h->v[0]->deadline_ns ? h->v[0]->deadline_ns : 1;
 	if (h->programmed_ns && h->programmed_ns <= first)
-		return;
+		return 0;
 	its.it_value.tv_sec = (time_t)(first / 1000000000ULL);
 	its.it_value.tv_nsec = (long)(first % 1000000000ULL);
-	h->programmed_ns = first;
-	fu_sys(SYS_timerfd_settime, fd, TFD_TIMER_ABSTIME, &its, 0);
+	ret = (int)fu_sys(SYS_timerfd_settime, fd, TFD_TIMER_ABSTIME, &its, 0);
+	if (!ret)
+		h->programmed_ns = first;
+	return ret;
 }
 
 int fu_timer_arm(struct fu_timer *timer, u32 clock, u64 deadline_ns)
@@ -131,7 +134,10 @@ int fu_timer_arm(struct fu_timer *timer, u32 clock, u64 deadline_ns)
 		timer->deadline_ns = deadline_ns;
 		h->nr++;
 		sift_up(h, h->nr - 1, timer);
-		program(which, fd);
+		ret = program(which, fd);
+		/* A sandbox that forbids it: the timer would never fire. */
+		if (ret)
+			take_out(h, timer);
 	}
 	fu_unlock(&lock);
 	return ret;
