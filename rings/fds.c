@@ -17,10 +17,12 @@
 #define HIGH_FD          960U
 #define HIGH_FD_THREADED 48U
 #define MARKS            (1U << 20)
+#define FEW              32U
 
 /* One bit for each number; set before the descriptor can be seen by others, cleared before it
  * closes. */
 static u8 *marks;
+static u32 nr_own; /* how many there are; atomic */
 
 /* Serialises those that lift the limit: each restores what it found. */
 static struct fu_lock limit_lock;
@@ -41,6 +43,7 @@ static void mark(int fd)
 {
 	u8 *map = fu_load_acquire(&marks);
 
+	__atomic_fetch_add(&nr_own, 1, __ATOMIC_RELAXED);
 	if (map && (u32)fd < MARKS)
 		__atomic_fetch_or(&map[fd / 8], (u8)(1U << fd % 8), __ATOMIC_RELAXED);
 }
@@ -49,6 +52,7 @@ static void unmark(int fd)
 {
 	u8 *map = fu_load_acquire(&marks);
 
+	__atomic_fetch_sub(&nr_own, 1, __ATOMIC_RELAXED);
 	if (map && (u32)fd < MARKS)
 		__atomic_fetch_and(&map[fd / 8], (u8) ~(1U << fd % 8), __ATOMIC_RELAXED);
 }
@@ -139,10 +143,24 @@ int fu_fd_dup_high(int fd)
 	return (int)ret;
 }
 
+/* The soft limit is the program's to use up: beyond a part of it ours lie above, if they may. */
+static bool crowded(void)
+{
+	u32 n = fu_load_relaxed(&nr_own);
+	struct rlimit lim;
+
+	return n > FEW && fu_sys(SYS_prlimit64, 0, RLIMIT_NOFILE, 0, &lim) == 0 &&
+	       n > lim.rlim_cur / 16;
+}
+
 int fu_fd_high(int fd)
 {
-	int high = fu_fd_dup_high(fd);
+	int high = crowded() ? (int)fu_fds_lifted(dup_above, &fd) : -EMFILE;
 
+	if (high >= 0)
+		mark(high);
+	else
+		high = fu_fd_dup_high(fd);
 	if (high < 0) {
 		mark(fd);
 		return fd;
