@@ -60,6 +60,12 @@ void fu_rings_settle(void);
  */
 int fu_msg_check(int sock, const void *msg);
 
+/*
+ * The calling thread is about to have credentials, directories or a umask of its own, apart from
+ * those of the other threads: from now on names are looked up by the thread that submits.
+ */
+void fu_threads_differ(void);
+
 /* fork, around the real call, in this order; the child starts with no engine threads. */
 void fu_fork_prepare(void);
 void fu_fork_parent(void);

@@ -6,6 +6,8 @@
 #include <linux/securebits.h>
 #include <sys/prctl.h>
 
+#include "engine/entry.h"
+#include "rings/fds.h"
 #include "rings/mem.h"
 #include "rings/sys.h"
 
@@ -229,6 +231,21 @@ void fu_personality_punt(struct fu_req *req)
 	req->fsuid = (u32)fu_sys(SYS_setfsuid, NO_CHANGE);
 	req->fsgid = (u32)fu_sys(SYS_setfsgid, NO_CHANGE);
 	req->flags |= FU_REQ_FS_IDS;
+}
+
+static bool threads_differ;
+
+void fu_threads_differ(void)
+{
+	/* Alone, the thread hands what it has on to those that it starts. */
+	if (fu_load_relaxed(&fu_threaded))
+		fu_store_relaxed(&threads_differ, true);
+}
+
+bool fu_personality_stays(const struct fu_req *req)
+{
+	return fu_unlikely(fu_load_relaxed(&threads_differ)) && !req->op->needs_file &&
+	       !req->op->unbounded && !fu_self.engine;
 }
 
 /* Changes one id, telling the old one. Whether it is now as wanted. */

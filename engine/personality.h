@@ -25,6 +25,10 @@ void fu_personality_put(struct fu_req *req);
  */
 void fu_personality_punt(struct fu_req *req);
 
+/* Whether the request, which would go to a worker, has to stay with its submitter: it looks up
+ * names, and threads differ in what they see (fu_threads_differ). */
+bool fu_personality_stays(const struct fu_req *req);
+
 /* op->issue with req->creds on this thread; -EPERM if it cannot take them on and come back. */
 int fu_issue_as_creds(struct fu_req *req, u32 issue_flags);
 /* On a worker, op->issue with the submitter's ids for file systems; -EPERM as above. */

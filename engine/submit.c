@@ -409,6 +409,16 @@ static int arm(struct fu_req *req)
 	return ret;
 }
 
+/* Done on this thread as a worker would do it, once the lock is free. */
+static void run_here(struct fu_req *req)
+{
+	if (!(req->flags & FU_REQ_HOLDS_CTX)) {
+		req->flags |= FU_REQ_HOLDS_CTX;
+		fu_ctx_hold(req->ctx);
+	}
+	fu_ctx_outside(req->ctx, req, fu_req_run_on_worker);
+}
+
 /*
  * Hands the request to a worker. With none to be had, the submitter's own thread does what
  * `ends` by itself.
@@ -416,16 +426,19 @@ static int arm(struct fu_req *req)
 static void punt(struct fu_req *req, bool ends)
 {
 	bool guarded = req->flags & FU_REQ_ARM_LTIMEOUT;
+	bool here = fu_personality_stays(req);
 	int ret = make_stable(req);
 
-	fu_personality_punt(req);
-	if (!ret) {
+	if (!ret && !here) {
+		fu_personality_punt(req);
 		ret = fu_pool_queue(req);
 		if (ret && ends) {
-			fu_ctx_outside(req->ctx, req, fu_req_run_on_worker);
+			here = true;
 			ret = 0;
 		}
 	}
+	if (!ret && here)
+		run_here(req);
 	if (ret)
 		fu_req_fail(req, ret);
 	else if (guarded)

@@ -40,6 +40,9 @@
 	X(int, sigsuspend, (const sigset_t *))                                                   \
 	X(int, pthread_create, (pthread_t *, const pthread_attr_t *, void *(*)(void *), void *)) \
 	X(int, pthread_attr_setsigmask_np, (pthread_attr_t *, const sigset_t *))                 \
+	X(int, unshare, (int))                                                                   \
+	X(int, setns, (int, int))                                                                \
+	X(int, capset, (void *, const void *))                                                   \
 	X(int, getcontext, (ucontext_t *))                                                       \
 	X(int, setcontext, (const ucontext_t *))                                                 \
 	X(int, swapcontext, (ucontext_t *, const ucontext_t *))                                  \

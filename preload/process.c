@@ -86,6 +86,31 @@ FU_EXPORT pid_t _Fork(void)
 	return pid;
 }
 
+/*
+ * What libc does for one thread only. setuid and its like it does for all, the engine's among
+ * them.
+ */
+FU_EXPORT int unshare(int flags)
+{
+	fu_init();
+	fu_threads_differ();
+	return fu_next.unshare(flags);
+}
+
+FU_EXPORT int setns(int fd, int type)
+{
+	fu_init();
+	fu_threads_differ();
+	return fu_next.setns(fd, type);
+}
+
+FU_EXPORT int capset(void *header, const void *data)
+{
+	fu_init();
+	fu_threads_differ();
+	return fu_next.capset(header, data);
+}
+
 static void before_exec(void)
 {
 	fu_init();

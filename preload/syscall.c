@@ -38,6 +38,10 @@ __attribute__((visibility("hidden"))) const u8 fu_syscall_is_ours[FU_NR_TABLE] =
 	[SYS_rt_sigaction] = 1, [SYS_rt_sigprocmask] = 1, [SYS_exit_group] = 1,
 	[SYS_execve] = 1,       [SYS_execveat] = 1,       [SYS_rt_sigsuspend] = 1,
 	[SYS_sendmsg] = 1,      [SYS_sendmmsg] = 1,
+	[SYS_setuid] = 1,       [SYS_setgid] = 1,         [SYS_setreuid] = 1,
+	[SYS_setregid] = 1,     [SYS_setresuid] = 1,      [SYS_setresgid] = 1,
+	[SYS_setgroups] = 1,    [SYS_capset] = 1,         [SYS_unshare] = 1,
+	[SYS_setns] = 1,
 };
 
 /* Until fu_init has run, libc's function is not known and everything takes the slow way. */
@@ -203,6 +207,19 @@ static long serve(long nr, const long a[6], u64 *frame)
 	case SYS_execve:
 	case SYS_execveat:
 		fu_stats_flush();
+		return raw(nr, a);
+	case SYS_setuid:
+	case SYS_setgid:
+	case SYS_setreuid:
+	case SYS_setregid:
+	case SYS_setresuid:
+	case SYS_setresgid:
+	case SYS_setgroups:
+	case SYS_capset:
+	case SYS_unshare:
+	case SYS_setns:
+		/* Of this thread alone, where libc's own functions see to all. */
+		fu_threads_differ();
 		return raw(nr, a);
 	case SYS_epoll_ctl:
 		return serve_epoll_ctl(a);

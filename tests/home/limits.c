@@ -1,0 +1,383 @@
+/*
+ * Little of everything: no threads to be had, no memory, no locked memory, no /proc, and
+ * sandboxes that the program puts on after its first ring. Things may become slower or end in
+ * an error that says so; nothing hangs and nothing dies.
+ */
+#include "tests/home/home.h"
+
+#include <fcntl.h>
+#include <grp.h>
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <poll.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sched.h>
+
+static struct tr_ring ring;
+static bool strict; /* everything has to succeed */
+
+/* Whether the request came to an end that is `want`, or, where not strict, an error. */
+static void ends_with(struct tr_ring *r, uint64_t user_data, int want)
+{
+	struct io_uring_cqe cqe;
+
+	TR_CHILD_CHECK(tr_wait_ms(r, &cqe, 10000) == 0);
+	TR_CHILD_CHECK(cqe.user_data == user_data);
+	if (getenv("SHOW") && cqe.res != want)
+		fprintf(stderr, "   request %d: %d\n", (int)user_data, cqe.res);
+	TR_CHILD_CHECK(cqe.res == want || (!strict && cqe.res < 0));
+}
+
+/* One of each kind of work: inline, armed, a timer, a worker, another thread's wake-up. */
+static void use(struct tr_ring *r)
+{
+	struct __kernel_timespec ts = { .tv_nsec = 2000000 };
+	struct pollfd pfd = { .fd = r->fd, .events = POLLIN };
+	int p[2], file;
+	char c, buf[64] = "";
+	long got;
+
+	TR_CHILD_CHECK(pipe(p) == 0);
+	tr_prep(r, IORING_OP_NOP, -1, NULL, 0, 0, 1);
+	TR_CHILD_CHECK(tr_submit(r) == 1);
+	ends_with(r, 1, 0);
+
+	tr_prep(r, IORING_OP_READ, p[0], &c, 1, 0, 2);
+	TR_CHILD_CHECK(tr_submit(r) == 1);
+	TR_CHILD_CHECK(write(p[1], "x", 1) == 1);
+	ends_with(r, 2, 1);
+	TR_CHILD_CHECK(poll(&(struct pollfd){ .fd = p[0], .events = POLLIN }, 1, 0) == 0 ||
+	               !strict);
+
+	tr_prep(r, IORING_OP_TIMEOUT, -1, &ts, 1, 0, 3);
+	TR_CHILD_CHECK(tr_submit(r) == 1);
+	ends_with(r, 3, -ETIME);
+
+	tr_prep(r, IORING_OP_NOP, -1, NULL, 0, 0, 4)->flags = IOSQE_ASYNC;
+	TR_CHILD_CHECK(tr_submit(r) == 1);
+	ends_with(r, 4, 0);
+
+	file = open("/dev/zero", O_RDONLY);
+	if (file >= 0) {
+		tr_prep(r, IORING_OP_READ, file, buf, sizeof(buf), 0, 5)->flags = IOSQE_ASYNC;
+		TR_CHILD_CHECK(tr_submit(r) == 1);
+		ends_with(r, 5, sizeof(buf));
+		close(file);
+	}
+	tr_prep(r, IORING_OP_FSYNC, p[0], NULL, 0, 0, 6);
+	TR_CHILD_CHECK(tr_submit(r) == 1);
+	ends_with(r, 6, -EINVAL);
+
+	/* Someone waits for the descriptor. */
+	tr_prep(r, IORING_OP_POLL_ADD, p[0], NULL, 0, 0, 7)->poll32_events = POLLIN;
+	TR_CHILD_CHECK(tr_submit(r) == 1);
+	TR_CHILD_CHECK(write(p[1], "x", 1) == 1);
+	got = poll(&pfd, 1, 5000);
+	TR_CHILD_CHECK(got == 1);
+	ends_with(r, 7, POLLIN);
+	close(p[0]);
+	close(p[1]);
+}
+
+/* Rings that are made now work or are refused. */
+static void another(void)
+{
+	struct tr_ring r;
+	int ret = tr_init(&r, 8, 0);
+
+	if (getenv("SHOW") && ret)
+		fprintf(stderr, "   another ring: %d\n", ret);
+	TR_CHILD_CHECK(ret == 0 || (!strict && ret < 0));
+	if (ret)
+		return;
+	use(&r);
+	tr_exit(&r);
+}
+
+/* ---- limits ---- */
+
+static void become_nobody(void)
+{
+	if (geteuid() == 0)
+		TR_CHILD_CHECK(setgroups(0, NULL) == 0 && setresgid(64321, 64321, 64321) == 0 &&
+		               setresuid(64321, 64321, 64321) == 0);
+}
+
+static void no_processes(void)
+{
+	struct rlimit lim = { 0, 0 };
+
+	/* The kernel cancels what needs a worker then, or never completes it. */
+	if (!tr_under_shim())
+		return;
+	become_nobody();
+	TR_CHILD_CHECK(setrlimit(RLIMIT_NPROC, &lim) == 0);
+	TR_CHILD_CHECK(tr_init(&ring, 8, 0) == 0);
+	use(&ring);
+	another();
+}
+
+static void few_processes(void)
+{
+	struct rlimit lim = { 2, 2 };
+
+	if (!tr_under_shim())
+		return;
+	strict = true;
+	become_nobody();
+	TR_CHILD_CHECK(setrlimit(RLIMIT_NPROC, &lim) == 0);
+	TR_CHILD_CHECK(tr_init(&ring, 8, 0) == 0);
+	use(&ring);
+	another();
+}
+
+static void little_address_space(void)
+{
+	char line[200];
+	long kb = 0;
+	FILE *f = fopen("/proc/self/statm", "r");
+
+	if (f && fgets(line, sizeof(line), f))
+		kb = atol(line) * 4;
+	if (f)
+		fclose(f);
+	TR_CHILD_CHECK(kb > 0);
+	for (long more = 0; more < 24576; more += 1536) {
+		struct rlimit lim = { (rlim_t)(kb + more) * 1024, (rlim_t)(kb + more) * 1024 };
+		pid_t pid = fork();
+
+		if (pid == 0) {
+			TR_CHILD_CHECK(setrlimit(RLIMIT_AS, &lim) == 0);
+			another();
+			_exit(0);
+		}
+		TR_CHILD_CHECK(tr_wait_child(pid) == 0);
+	}
+}
+
+static void ring_before_little_address_space(void)
+{
+	struct rlimit lim = { 1 << 20, 1 << 20 };
+
+	TR_CHILD_CHECK(tr_init(&ring, 8, 0) == 0);
+	TR_CHILD_CHECK(setrlimit(RLIMIT_AS, &lim) == 0);
+	use(&ring);
+	another();
+}
+
+static void no_locked_memory(void)
+{
+	struct rlimit lim = { 0, 0 };
+
+	/* Kernels that charge a ring to the limit refuse it. */
+	become_nobody();
+	TR_CHILD_CHECK(setrlimit(RLIMIT_MEMLOCK, &lim) == 0);
+	strict = tr_under_shim();
+	another();
+	another();
+}
+
+static void all_locked(void)
+{
+	if (mlockall(MCL_CURRENT | MCL_FUTURE) != 0)
+		return;
+	strict = true;
+	TR_CHILD_CHECK(tr_init(&ring, 8, 0) == 0);
+	use(&ring);
+	another();
+}
+
+static void all_locked_of_little(void)
+{
+	struct rlimit lim = { 8 << 20, 8 << 20 };
+
+	become_nobody();
+	if (setrlimit(RLIMIT_MEMLOCK, &lim) != 0 || mlockall(MCL_FUTURE) != 0)
+		return;
+	another();
+	another();
+}
+
+static void no_stack_limit(void)
+{
+	struct rlimit lim = { 64 << 10, 64 << 10 };
+
+	strict = true;
+	TR_CHILD_CHECK(setrlimit(RLIMIT_STACK, &lim) == 0);
+	TR_CHILD_CHECK(tr_init(&ring, 8, 0) == 0);
+	use(&ring);
+	another();
+}
+
+/* ---- an empty world ---- */
+
+static void empty_root(void)
+{
+	char dir[] = "/tmp/fu-empty-XXXXXX";
+
+	if (geteuid() != 0)
+		return;
+	strict = true;
+	TR_CHILD_CHECK(mkdtemp(dir) != NULL);
+	TR_CHILD_CHECK(chroot(dir) == 0 && chdir("/") == 0 && rmdir("/") != 0);
+	TR_CHILD_CHECK(tr_init(&ring, 8, 0) == 0);
+	use(&ring);
+	another();
+}
+
+static void read_only_root(void)
+{
+	if (unshare(CLONE_NEWNS) != 0)
+		return;
+	TR_CHILD_CHECK(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0);
+	if (mount(NULL, "/", NULL, MS_REMOUNT | MS_BIND | MS_RDONLY, NULL) != 0 ||
+	    mount("none", "/tmp", "tmpfs", MS_RDONLY, NULL) != 0 ||
+	    mount("none", "/dev/shm", "tmpfs", MS_RDONLY, NULL) != 0)
+		return;
+	strict = true;
+	TR_CHILD_CHECK(tr_init(&ring, 8, 0) == 0);
+	use(&ring);
+	another();
+}
+
+/* ---- sandboxes of the program's own ---- */
+
+static void deny(int nr, unsigned action)
+{
+	struct sock_filter insns[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)nr, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, action),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog prog = { 4, insns };
+
+	TR_CHILD_CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+	TR_CHILD_CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog) == 0);
+}
+
+static const int denied[] = {
+	SYS_clone,
+	SYS_clone3,
+	SYS_io_submit,
+	SYS_io_setup,
+	SYS_io_getevents,
+	SYS_memfd_create,
+	SYS_eventfd2,
+	SYS_epoll_create1,
+	SYS_epoll_ctl,
+	SYS_timerfd_create,
+	SYS_timerfd_settime,
+	SYS_socketpair,
+	SYS_fcntl,
+	SYS_ppoll,
+	SYS_prlimit64,
+	SYS_madvise,
+	SYS_preadv2,
+	SYS_sched_yield,
+	SYS_tgkill,
+	SYS_tkill,
+	SYS_prctl,
+	SYS_setfsuid,
+	SYS_sendto,
+	SYS_recvfrom,
+	SYS_fstat,
+	SYS_newfstatat,
+	SYS_sched_getaffinity,
+	SYS_rt_tgsigqueueinfo,
+	SYS_mremap,
+	SYS_set_robust_list,
+	SYS_process_vm_readv,
+	SYS_capget,
+	SYS_statx,
+};
+
+static unsigned turn;
+static bool before_any, clone_too;
+
+static void sandboxed(void)
+{
+	if (!before_any) {
+		TR_CHILD_CHECK(tr_init(&ring, 8, 0) == 0);
+		if (turn % 2)
+			use(&ring);
+	}
+	deny(denied[turn / 2], SECCOMP_RET_ERRNO | EPERM);
+	if (clone_too)
+		deny(SYS_clone3, SECCOMP_RET_ERRNO | ENOSYS);
+	if (!before_any)
+		use(&ring);
+	another();
+}
+
+static void test_sandboxes(void **state)
+{
+	int failed = 0;
+
+	(void)state;
+	for (turn = 0; turn < 2 * sizeof(denied) / sizeof(denied[0]); turn++) {
+		for (int k = 0; k < 2; k++) {
+			int ret;
+
+			before_any = k;
+			clone_too = denied[turn / 2] == SYS_clone;
+			if (k && turn % 2)
+				continue;
+			if (getenv("SHOW"))
+				fprintf(stderr, "call %d denied, %s\n", denied[turn / 2],
+				        k          ? "before the first ring"
+				        : turn % 2 ? "after use"
+				                   : "after the first ring");
+			ret = in_child(sandboxed, 10);
+			if (ret) {
+				fprintf(stderr, "call %d denied, %s: %d\n", denied[turn / 2],
+				        k          ? "before the first ring"
+				        : turn % 2 ? "after use"
+				                   : "after the first ring",
+				        ret);
+				failed++;
+			}
+		}
+	}
+	assert_int_equal(failed, 0);
+}
+
+#define LIMIT(f)                                      \
+	static void test_##f(void **state)            \
+	{                                             \
+		(void)state;                          \
+		strict = false;                       \
+		assert_int_equal(in_child(f, 30), 0); \
+	}
+
+LIMIT(no_processes)
+LIMIT(few_processes)
+LIMIT(little_address_space)
+LIMIT(ring_before_little_address_space)
+LIMIT(no_locked_memory)
+LIMIT(all_locked)
+LIMIT(all_locked_of_little)
+LIMIT(no_stack_limit)
+LIMIT(empty_root)
+LIMIT(read_only_root)
+
+static const struct CMUnitTest tests[] = {
+	cmocka_unit_test(test_no_processes),
+	cmocka_unit_test(test_few_processes),
+	cmocka_unit_test(test_little_address_space),
+	cmocka_unit_test(test_ring_before_little_address_space),
+	cmocka_unit_test(test_no_locked_memory),
+	cmocka_unit_test(test_all_locked),
+	cmocka_unit_test(test_all_locked_of_little),
+	cmocka_unit_test(test_no_stack_limit),
+	cmocka_unit_test(test_empty_root),
+	cmocka_unit_test(test_read_only_root),
+	cmocka_unit_test(test_sandboxes),
+};
+
+TR_MAIN("home limits", tests)
