@@ -208,52 +208,46 @@ static void test_creator_leaves(void **state)
 	assert_int_equal(in_child(creator_leaves, 50), 0);
 }
 
-/* Twenty children on one ring each with a sibling; one of each pair is killed at some moment. */
+/* A child is killed at some moment of its work on a ring that its parent goes on with. */
 static void test_killed_at_random(void **state)
 {
-	enum { ROUNDS = 6, PAIRS = 6 };
+	enum { KILLS = 20 };
 	static struct tr_ring r[RINGS];
 	int fd = tr_temp_file(65536);
 	unsigned seed = 12345;
 
 	(void)state;
-	for (int round = 0; round < ROUNDS; round++) {
-		pid_t victims[PAIRS];
+	make_all(r);
+	for (int i = 0; i < KILLS; i++) {
+		struct io_uring_cqe cqe;
+		pid_t victim = fork();
 
-		make_all(r);
-		for (int i = 0; i < PAIRS; i++) {
-			victims[i] = fork();
-			assert_true(victims[i] >= 0);
-			if (victims[i] == 0) {
-				alarm(30);
-				for (;;)
-					read_some(&r[i], fd, 100, (unsigned)i);
-			}
+		assert_true(victim >= 0);
+		if (victim == 0) {
+			alarm(30);
+			for (;;)
+				read_some(&r[i], fd, 100, (unsigned)i);
 		}
-		for (int i = 0; i < PAIRS; i++) {
-			seed = seed * 1103515245 + 12345;
-			usleep(seed / 65536 % 3000);
-			kill(victims[i], SIGKILL);
-			assert_int_equal(tr_wait_child(victims[i]), 128 + SIGKILL);
-		}
-		for (int i = 0; i < PAIRS; i++) {
-			struct io_uring_cqe cqe;
-
-			/* What the dead one was about to show may be half there: take it away. */
-			r[i].sqe_tail = *r[i].sq_tail;
-			while (*r[i].sq_head != *r[i].sq_tail)
-				assert_true(tr_sys_enter(r[i].fd, 1, 0, 0, NULL, 0) >= 0);
-			while (tr_wait_ms(&r[i], &cqe, 20) == 0)
-				;
-			tr_prep(&r[i], IORING_OP_NOP, -1, NULL, 0, 0, 77);
-			assert_int_equal(tr_submit(&r[i]), 1);
+		seed = seed * 1103515245 + 12345;
+		usleep(seed / 65536 % 3000);
+		kill(victim, SIGKILL);
+		assert_int_equal(tr_wait_child(victim), 128 + SIGKILL);
+		/* What the dead one was about to show may be half there: take it away. */
+		r[i].sqe_tail = *r[i].sq_tail;
+		while (*r[i].sq_head != *r[i].sq_tail)
+			assert_true(tr_sys_enter(r[i].fd, 1, 0, 0, NULL, 0) >= 0);
+		while (tr_wait_ms(&r[i], &cqe, 5) == 0)
+			;
+		tr_prep(&r[i], IORING_OP_NOP, -1, NULL, 0, 0, 77);
+		assert_int_equal(tr_submit(&r[i]), 1);
+		/* A worker of the kernel's may have been late. */
+		do
 			assert_int_equal(tr_wait_ms(&r[i], &cqe, 10000), 0);
-			assert_int_equal(cqe.user_data, 77);
-		}
-		for (int i = 0; i < RINGS; i++)
-			assert_int_equal(tr_sys_close(r[i].fd), 0);
-		munmap(shared, RINGS * 8192);
+		while (cqe.user_data != 77);
 	}
+	for (int i = 0; i < RINGS; i++)
+		assert_int_equal(tr_sys_close(r[i].fd), 0);
+	munmap(shared, RINGS * 8192);
 	close(fd);
 }
 
