@@ -7,10 +7,12 @@
 #include "tests/ring_util.h"
 
 #include <cpuid.h>
+#include <execinfo.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <ucontext.h>
 #include <unistd.h>
 
@@ -426,6 +428,65 @@ static void test_signal_handler(void **state)
 	assert_int_equal(handled, 20);
 }
 
+/* ---- what a debugger sees ---- */
+
+/* Waits for a completion; with a frame of its own, so that it can be told from its caller. */
+long wait_in_frame(long fd);
+extern const char wait_in_frame_at[], wait_in_frame_after[];
+__asm__(".text\n.globl wait_in_frame, wait_in_frame_at, wait_in_frame_after\n.type wait_in_frame, "
+        "@function\n"
+        "wait_in_frame:\n"
+        "	.cfi_startproc\n"
+        "	push %rbx\n	.cfi_adjust_cfa_offset 8\n	.cfi_rel_offset %rbx, 0\n"
+        "	sub $64, %rsp\n	.cfi_adjust_cfa_offset 64\n"
+        "	xor %esi, %esi\n	mov $1, %edx\n	mov $1, %r10d\n"
+        "	xor %r8d, %r8d\n	xor %r9d, %r9d\n"
+        "	mov $426, %eax\n"
+        "wait_in_frame_at: syscall\n"
+        "wait_in_frame_after:\n"
+        "	add $64, %rsp\n	.cfi_adjust_cfa_offset -64\n"
+        "	pop %rbx\n	.cfi_adjust_cfa_offset -8\n"
+        "	ret\n	.cfi_endproc\n"
+        ".size wait_in_frame, .-wait_in_frame\n");
+
+static void *trace[64];
+static volatile int trace_length;
+
+static void on_alarm(int sig)
+{
+	(void)sig;
+	trace_length = backtrace(trace, 64);
+}
+
+static bool in_trace(const char *from, const char *to)
+{
+	for (int i = 0; i < trace_length; i++) {
+		if ((const char *)trace[i] >= from && (const char *)trace[i] <= to)
+			return true;
+	}
+	return false;
+}
+
+/* From a signal handler, through whatever serves the call, to the call site and its callers. */
+static void test_backtrace(void **state)
+{
+	struct sigaction act = { .sa_handler = on_alarm }, old;
+	struct itimerval soon = { .it_value = { .tv_usec = 20000 } };
+	const char *self;
+
+	(void)state;
+	trace_length = backtrace(trace, 64); /* loads the unwinder */
+	self = trace[0];
+	trace_length = 0;
+	assert_int_equal(sigaction(SIGALRM, &act, &old), 0);
+	assert_int_equal(setitimer(ITIMER_REAL, &soon, NULL), 0);
+	assert_int_equal(wait_in_frame(ring.fd), -EINTR);
+	assert_int_equal(sigaction(SIGALRM, &old, NULL), 0);
+	assert_true(trace_length > 0);
+	assert_true(in_trace(wait_in_frame_at, wait_in_frame_after));
+	assert_true(in_trace(self, self + 512));
+}
+
 /* ---- many calls, and other threads ---- */
 
 /*
@@ -490,9 +551,9 @@ static void test_many_calls(void **state)
 #define ON_RING(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 static const struct CMUnitTest tests[] = {
-	ON_RING(test_registers),  ON_RING(test_sites),     ON_RING(test_vector_state),
-	ON_RING(test_alignments), ON_RING(test_coroutine), ON_RING(test_signal_handler),
-	ON_RING(test_many_calls),
+	ON_RING(test_registers),  ON_RING(test_sites),      ON_RING(test_vector_state),
+	ON_RING(test_alignments), ON_RING(test_coroutine),  ON_RING(test_signal_handler),
+	ON_RING(test_backtrace),  ON_RING(test_many_calls),
 };
 
 TR_MAIN("patched", tests)
