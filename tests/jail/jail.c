@@ -13,7 +13,8 @@
  * With --kernel the rest of the machine looks like that kernel too, as far as a
  * filter can tell from a call's number and its arguments: what came later answers
  * as an unknown call, flag, command or option does (jail/oldkernel.c). Each --deny
- * answers one more call, by its name, with EPERM, as a strict sandbox does.
+ * answers one more call, by its name, with EPERM, as a strict sandbox does;
+ * `writable-code` stands for making memory writable and executable at once.
  */
 #include "jail/oldkernel.h"
 
@@ -22,6 +23,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 /* What env(1), timeout(1) and shells answer when the program cannot be run. */
@@ -54,6 +56,12 @@ static int deny(scmp_filter_ctx ctx, const char *name)
 {
 	int nr = seccomp_syscall_resolve_name(name);
 
+	if (strcmp(name, "writable-code") == 0) {
+		scmp_datum_t both = PROT_WRITE | PROT_EXEC;
+
+		return seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(mprotect), 1,
+		                        SCMP_A2(SCMP_CMP_MASKED_EQ, both, both));
+	}
 	return nr == __NR_SCMP_ERROR ? -EINVAL
 	                             : seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPERM), nr, 0);
 }

@@ -216,9 +216,7 @@ static void *spin(void *arg)
 
 static bool is_patched(void)
 {
-	const char *patch = getenv("FAKEURING_PATCH");
-
-	return tr_under_shim() && !(patch && *patch == '0');
+	return tr_under_shim() && !getenv("FU_TEST_UNPATCHED");
 }
 
 static void use_library(void)
