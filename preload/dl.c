@@ -67,7 +67,7 @@ __attribute__((used, visibility("hidden"))) const void *fu_dl_enter(const void *
 	fu_init();
 	fu_dl_real[0] = (void *)(uintptr_t)fu_next.dlopen;
 	fu_dl_real[1] = (void *)(uintptr_t)fu_next.dlmopen;
-	dl_iterate_phdr(find_ret, &s);
+	fu_next.dl_iterate_phdr(find_ret, &s);
 	if (s.found) {
 		fu_init_before_load();
 	}

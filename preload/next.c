@@ -1,9 +1,10 @@
 /*
  * What dlsym(RTLD_NEXT) does, done by hand: walk the objects behind this one in
  * load order and look the names up in their GNU hash tables. It takes no lock of
- * the loader but that of dl_iterate_phdr, allocates nothing (a program's malloc
- * may itself call a function that is interposed here), needs neither libdl nor a
- * particular version of it, and resolves all names in a few microseconds.
+ * the loader, since it runs before there is a second thread; it allocates nothing
+ * (a program's malloc may itself call a function that is interposed here) and needs
+ * neither libdl nor a particular version of it. Nor does it call libc: a sanitizer's
+ * run time in the program itself stands in front of that, and is not ready yet.
  */
 #include <elf.h>
 #include <link.h>
@@ -58,17 +59,12 @@ static const void *dynamic_pointer(u64 base, u64 value)
 }
 
 /* False if the object has no table to search. */
-static bool open_object(struct object *o, const struct dl_phdr_info *info)
+static bool open_object(struct object *o, const struct link_map *map)
 {
-	const ElfW(Dyn) *d = NULL;
+	const ElfW(Dyn) * d;
 
-	*o = (struct object){ .base = info->dlpi_addr };
-	for (size_t i = 0; i < info->dlpi_phnum; i++) {
-		if (info->dlpi_phdr[i].p_type == PT_DYNAMIC) {
-			d = fu_ptr(info->dlpi_addr + info->dlpi_phdr[i].p_vaddr);
-		}
-	}
-	for (; d && d->d_tag != DT_NULL; d++) {
+	*o = (struct object){ .base = map->l_addr };
+	for (d = map->l_ld; d && d->d_tag != DT_NULL; d++) {
 		const void *p = dynamic_pointer(o->base, d->d_un.d_ptr);
 
 		switch (d->d_tag) {
@@ -120,44 +116,23 @@ static void *lookup(const struct object *o, const char *name, u32 hash)
 	return NULL;
 }
 
-static bool contains(const struct dl_phdr_info *info, const void *address)
+void fu_next_resolve(void)
 {
-	u64 a = (u64)(uintptr_t)address - info->dlpi_addr;
-
-	for (size_t i = 0; i < info->dlpi_phnum; i++) {
-		const ElfW(Phdr) *ph = &info->dlpi_phdr[i];
-
-		if (ph->p_type == PT_LOAD && a >= ph->p_vaddr && a < ph->p_vaddr + ph->p_memsz) {
-			return true;
-		}
-	}
-	return false;
-}
-
-/* Called for each object in load order; *data is true once this library has gone by. */
-static int visit(struct dl_phdr_info *info, size_t size, void *data)
-{
-	bool *behind = data;
+	bool behind = false;
 	struct object o;
 
-	(void)size;
-	if (!*behind) {
-		*behind = contains(info, (const void *)&fu_next);
-		return 0;
-	}
-	if (open_object(&o, info)) {
+	for (const struct link_map *map = _r_debug.r_map; map; map = map->l_next) {
+		if (!behind) {
+			behind = map->l_ld == _DYNAMIC;
+			continue;
+		}
+		if (!open_object(&o, map)) {
+			continue;
+		}
 		for (size_t i = 0; i < FU_ARRAY_SIZE(wanted); i++) {
 			if (!*slot(i)) {
 				*slot(i) = lookup(&o, wanted[i].name, hash_name(wanted[i].name));
 			}
 		}
 	}
-	return 0;
-}
-
-void fu_next_resolve(void)
-{
-	bool behind = false;
-
-	dl_iterate_phdr(visit, &behind);
 }

@@ -5,6 +5,7 @@
 #ifndef FU_NEXT_H
 #define FU_NEXT_H
 
+#include <link.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -40,6 +41,7 @@
 	X(int, sigsuspend, (const sigset_t *))                                                   \
 	X(int, pthread_create, (pthread_t *, const pthread_attr_t *, void *(*)(void *), void *)) \
 	X(int, pthread_attr_setsigmask_np, (pthread_attr_t *, const sigset_t *))                 \
+	X(int, dl_iterate_phdr, (int (*)(struct dl_phdr_info *, size_t, void *), void *))        \
 	X(int, unshare, (int))                                                                   \
 	X(int, setns, (int, int))                                                                \
 	X(int, capset, (void *, const void *))                                                   \

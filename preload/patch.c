@@ -28,6 +28,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include "engine/counters.h"
+#include "preload/next.h"
 #include "preload/patch.h"
 #include "preload/scan.h"
 #include "rings/mem.h"
@@ -566,7 +567,7 @@ void fu_patch_unloaded(void)
 	for (size_t i = 0; i < SITES_MAX; i++) {
 		sites[i].seen = false;
 	}
-	dl_iterate_phdr(mark, text_seen);
+	fu_next.dl_iterate_phdr(mark, text_seen);
 	for (size_t i = 0; i < n_texts; i++) {
 		if (text_seen[i] && !is_replaced(&texts[i].text)) {
 			texts[kept++] = texts[i];

@@ -359,7 +359,7 @@ void fu_scan(struct fu_scan *scan)
 	scan->n_texts = 0;
 	scan->n_sites = 0;
 	scan->unloaded = false;
-	dl_iterate_phdr(visit, &w);
+	fu_next.dl_iterate_phdr(visit, &w);
 	n_seen = w.index;
 	if (n_initial == 0) {
 		n_initial = n_seen;
