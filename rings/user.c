@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 
 #include "rings/fds.h"
@@ -25,6 +26,7 @@ static bool vm_denied;
  */
 static struct fu_lock pipe_lock;
 static int pipe_fds[2] = { -1, -1 };
+static u64 pipe_ino;
 
 static long new_pipe(void *fds, u64 old_limit)
 {
@@ -32,13 +34,23 @@ static long new_pipe(void *fds, u64 old_limit)
 	return fu_sys(SYS_pipe2, fds, O_CLOEXEC | O_NONBLOCK);
 }
 
+/* Both ends have the pipe's inode, unless the program has closed them unseen. */
+static bool is_pipe(int fd, u64 ino)
+{
+	struct stat st;
+
+	return fd >= 0 && fu_sys(SYS_fstat, fd, &st) == 0 && S_ISFIFO(st.st_mode) &&
+	       st.st_ino == ino;
+}
+
 /* pipe_lock held */
 static bool have_pipe(void)
 {
+	struct stat st;
 	int fds[2];
 	long ret;
 
-	if (fu_likely(pipe_fds[0] >= 0))
+	if (is_pipe(pipe_fds[0], pipe_ino) && is_pipe(pipe_fds[1], pipe_ino))
 		return true;
 	ret = new_pipe(fds, 0);
 	if (ret == -EMFILE)
@@ -47,6 +59,7 @@ static bool have_pipe(void)
 		return false;
 	pipe_fds[0] = fu_fd_high(fds[0]);
 	pipe_fds[1] = fu_fd_high(fds[1]);
+	pipe_ino = fu_sys(SYS_fstat, pipe_fds[0], &st) == 0 ? st.st_ino : 0;
 	return true;
 }
 
@@ -87,7 +100,7 @@ void fu_user_reset(void)
 {
 	pipe_lock.word = 0;
 	for (int i = 0; i < 2; i++) {
-		if (pipe_fds[i] >= 0)
+		if (is_pipe(pipe_fds[i], pipe_ino))
 			fu_fd_close(pipe_fds[i]);
 		pipe_fds[i] = -1;
 	}
@@ -157,11 +170,12 @@ long fu_strncpy_from_user(char *dst, const char *user_src, size_t size)
 
 	while (got < size) {
 		/* Up to the end of a page: what lies behind it may not be mapped. */
-		size_t step = FU_PAGE - ((uintptr_t)(user_src + got) & (FU_PAGE - 1));
+		u64 from = (u64)(uintptr_t)user_src + got;
+		size_t step = FU_PAGE - (from & (FU_PAGE - 1));
 
 		if (step > size - got)
 			step = size - got;
-		if (fu_copy_from_user(dst + got, user_src + got, step))
+		if (fu_copy_from_user(dst + got, fu_ptr(from), step))
 			return -EFAULT;
 		for (size_t i = 0; i < step; i++) {
 			if (!dst[got + i])
