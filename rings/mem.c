@@ -6,6 +6,24 @@
 #include "rings/lock.h"
 #include "rings/sys.h"
 
+/* AddressSanitizer knows nothing of this allocator: it is told what is not in use. */
+#ifdef __has_feature
+#if __has_feature(address_sanitizer)
+#define MEM_POISON
+#endif
+#endif
+#ifdef __SANITIZE_ADDRESS__
+#define MEM_POISON
+#endif
+#ifdef MEM_POISON
+#include <sanitizer/asan_interface.h>
+#define poison(p, n)   __asan_poison_memory_region(p, n)
+#define unpoison(p, n) __asan_unpoison_memory_region(p, n)
+#else
+#define poison(p, n)   ((void)(p), (void)(n))
+#define unpoison(p, n) ((void)(p), (void)(n))
+#endif
+
 #define MIN_SHIFT   6  /* 64 bytes */
 #define MAX_SHIFT   15 /* 32 KiB; above that, pages */
 #define CHUNK_BYTES (64UL * 1024)
@@ -52,7 +70,9 @@ static void retire_chunk(void)
 		while (heap.chunk_left >= (size_t)1 << shift) {
 			struct free_object *obj = (void *)heap.chunk;
 
+			unpoison(obj, sizeof(*obj));
 			obj->next = heap.free[shift];
+			poison(obj, sizeof(*obj));
 			heap.free[shift] = obj;
 			heap.chunk += (size_t)1 << shift;
 			heap.chunk_left -= (size_t)1 << shift;
@@ -71,6 +91,7 @@ void *fu_alloc(size_t bytes)
 	fu_lock(&heap.lock);
 	obj = heap.free[shift];
 	if (obj) {
+		unpoison(obj, sizeof(*obj));
 		heap.free[shift] = obj->next;
 	} else {
 		if (heap.chunk_left < (size_t)1 << shift) {
@@ -80,6 +101,7 @@ void *fu_alloc(size_t bytes)
 				retire_chunk();
 				heap.chunk = chunk;
 				heap.chunk_left = CHUNK_BYTES;
+				poison(chunk, CHUNK_BYTES);
 			}
 		}
 		if (heap.chunk_left >= (size_t)1 << shift) {
@@ -89,6 +111,8 @@ void *fu_alloc(size_t bytes)
 		}
 	}
 	fu_unlock(&heap.lock);
+	if (obj)
+		unpoison(obj, bytes);
 	return obj;
 }
 
@@ -116,6 +140,7 @@ void fu_free(void *object, size_t bytes)
 	fu_lock(&heap.lock);
 	obj->next = heap.free[shift];
 	heap.free[shift] = obj;
+	poison(obj, (size_t)1 << shift);
 	fu_unlock(&heap.lock);
 }
 
