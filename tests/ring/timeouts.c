@@ -2,6 +2,7 @@
  * Where TIMEOUT takes its time from: each request's own, read when it is submitted,
  * however many there are side by side in one submission.
  */
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -78,7 +79,13 @@ static void changed_by_read(unsigned link)
 	struct io_uring_cqe cqe;
 	int fds[2];
 
-	assert_int_equal(pipe(fds), 0);
+	assert_int_equal(pipe2(fds, O_NONBLOCK), 0);
+	/* Before 6.4 a pipe is not read on the spot. */
+	if (!tr_has_rwf(fds[0], RWF_NOWAIT)) {
+		close(fds[0]);
+		close(fds[1]);
+		skip();
+	}
 	assert_int_equal(write(fds[1], &invalid, sizeof(invalid)), sizeof(invalid));
 	prep(&times[0], 1);
 	prep(&times[1], 2);
