@@ -15,6 +15,7 @@
 #include "engine/personality.h"
 #include "engine/restrict.h"
 #include "rings/fds.h"
+#include "rings/mem.h"
 
 /* ---- preparation ---- */
 
@@ -194,6 +195,9 @@ static int submit_failed(struct fu_ctx *ctx, struct fu_req *req, int err)
 {
 	struct fu_req *head = ctx->link_head;
 
+	/* It may have got nowhere: what the last user of its memory left is not for op->fail. */
+	if (!(req->flags & FU_REQ_CLEANUP))
+		fu_memset(req->cmd, 0, sizeof(req->cmd));
 	fail_node(req, err);
 	if (head && !(head->flags & FU_REQ_FAIL))
 		fail_node(head, -ECANCELED);

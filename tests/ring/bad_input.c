@@ -4,6 +4,7 @@
  * the kernel does. Nothing here may crash, and the ring works afterwards.
  */
 #include "tests/ring_util.h"
+#include "tests/newer_ops.h"
 
 #include <fcntl.h>
 #include <limits.h>
@@ -228,6 +229,38 @@ static void test_rw_pointers(void **state)
 	assert_int_equal(tr_do(&ring, IORING_OP_READV, fd, iov, 2, 0), 16);
 	assert_int_equal(tr_do(&ring, IORING_OP_READ, fd, buf, 0, 0), 0);
 	assert_int_equal(tr_do(&ring, IORING_OP_READ, fd, BAD_PTR, 0, 0), 0);
+	close(fd);
+}
+
+/* A refused request says so, whatever requests before it were about. */
+static void test_refused_after_others(void **state)
+{
+	static const uint8_t ops[] = { IORING_OP_RECV,    IORING_OP_RECVMSG,
+		                       IORING_OP_SEND,    IORING_OP_SENDMSG,
+		                       IORING_OP_SEND_ZC, IORING_OP_SENDMSG_ZC,
+		                       OP_WAITID,         IORING_OP_READ_FIXED,
+		                       IORING_OP_POLL_ADD };
+	int fd = tr_temp_file(8192);
+	struct iovec iov = { buf, 16 };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(ops) / sizeof(ops[0]); i++) {
+		for (int with = 0; with < 2; with++) {
+			struct io_uring_sqe *sqe;
+
+			assert_int_equal(tr_do(&ring, IORING_OP_READ, fd, buf, 16, 4096), 16);
+			assert_int_equal(tr_do(&ring, IORING_OP_WRITEV, fd, &iov, 1, 4096), 16);
+			assert_int_equal(tr_do(&ring, IORING_OP_READV, fd, &iov, 1, 4096), 16);
+			/* By a field that has to be zero, and by a flag that there is not. */
+			sqe = tr_prep(&ring, ops[i], fd, buf, 16, with ? 0 : 77, 9);
+			sqe->addr3 = with ? 0 : 77;
+			sqe->splice_fd_in = with ? 0 : 0x10000;
+			sqe->flags = with ? 0x80 : 0;
+			if (ops[i] == IORING_OP_READ_FIXED && !with)
+				sqe->flags = IOSQE_BUFFER_SELECT;
+			assert_true(tr_run(&ring, 9) < 0);
+		}
+	}
 	close(fd);
 }
 
@@ -544,6 +577,7 @@ static const struct CMUnitTest tests[] = {
 	ON_RING(test_sqe_flags),
 	ON_RING(test_request_fds),
 	ON_RING(test_rw_pointers),
+	ON_RING(test_refused_after_others),
 	ON_RING(test_rw_modes),
 	ON_RING(test_rw_flags),
 	ON_RING(test_fixed_buffers),
