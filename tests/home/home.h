@@ -12,6 +12,13 @@
 #include <unistd.h>
 #include "tests/ring_util.h"
 
+/* A sanitizer's run time that wants memory and system calls for itself. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED true
+#else
+#define SANITIZED false
+#endif
+
 static inline long raw6(long nr, long a, long b, long c, long d, long e, long f)
 {
 	register long r10 __asm__("r10") = d;
