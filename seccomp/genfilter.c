@@ -66,7 +66,8 @@ static void add_rules(scmp_filter_ctx ctx, uint32_t action)
 		must(seccomp_rule_add(ctx, action, by_trap_only[i], 0), "a call by trap only");
 	}
 	for (size_t i = 0; i < sizeof(dup_commands) / sizeof(dup_commands[0]); i++) {
-		struct scmp_arg_cmp command = SCMP_A1_32(SCMP_CMP_EQ, (uint32_t)dup_commands[i]);
+		struct scmp_arg_cmp command =
+		        SCMP_A1_32(SCMP_CMP_MASKED_EQ, UINT32_MAX, (uint32_t)dup_commands[i]);
 
 		must(seccomp_rule_add(ctx, action, SCMP_SYS(fcntl), 1, command), "fcntl");
 	}
