@@ -9,6 +9,10 @@
  * poller watches. Results are read from the completion ring that the kernel maps into the
  * process, without a system call.
  *
+ * Linux AIO tells inotify and fanotify nothing of what it has read or written. So buffered
+ * writes, which other processes follow as they grow, are never given to it, and in a process
+ * that watches files itself (fu_files_watched) nothing is.
+ *
  * All of a ring's AIO state is guarded by its submit_lock. The kernel's contexts are few
  * (fs.aio-max-nr counts them all), slow to destroy and bound to the process: they are kept
  * for the next ring. A ring that finds none goes on without.
@@ -19,6 +23,7 @@
 #include <sys/eventfd.h>
 #include <time.h>
 
+#include "engine/entry.h"
 #include "engine/fileinfo.h"
 #include "engine/poller.h"
 #include "rings/fds.h"
@@ -28,7 +33,10 @@
 #define BATCH        64U
 #define CONTEXTS_MAX 32U
 #define RING_EVENTS  128U
-#define RING_MAGIC   0xa10a10a1U
+/* A context makes the process's end take some milliseconds: not for a few small submissions. */
+#define WORTH_BATCH 8U
+#define WORTH_TOTAL 64U
+#define RING_MAGIC  0xa10a10a1U
 
 /* The head of the kernel's completion ring; its events follow at header_length. */
 struct ring_head {
@@ -60,7 +68,15 @@ static struct {
 	bool refused; /* io_setup is not to be had: old, denied */
 } pool;
 
+/* The process watches files. Set once, read without a lock. */
+static bool watched;
+
 /* ---- contexts ---- */
+
+void fu_files_watched(void)
+{
+	fu_store_relaxed(&watched, true);
+}
 
 static struct fu_aio *make(void)
 {
@@ -97,8 +113,6 @@ static struct fu_aio *get(struct fu_ctx *ctx)
 {
 	struct fu_aio *aio;
 
-	if (fu_likely(ctx->aio || ctx->no_aio))
-		return ctx->aio;
 	fu_lock(&pool.lock);
 	aio = pool.free;
 	if (aio) {
@@ -233,11 +247,9 @@ static void learn(const struct fu_aio *aio, u64 elapsed_ns)
 		bytes += aio->iocbs[i].aio_nbytes;
 	for (u32 i = 0; i < aio->queued; i++) {
 		const struct iocb *iocb = &aio->iocbs[i];
-		bool write = iocb->aio_lio_opcode == IOCB_CMD_PWRITE ||
-		             iocb->aio_lio_opcode == IOCB_CMD_PWRITEV;
 
 		if (!(iocb->aio_rw_flags & RWF_NOWAIT) && !(iocb->aio_flags & IOCB_FLAG_RESFD))
-			fu_file_waited(fu_ptr(iocb->aio_data), write, elapsed_ns, aio->queued,
+			fu_file_waited(fu_ptr(iocb->aio_data), false, elapsed_ns, aio->queued,
 			               bytes);
 	}
 }
@@ -300,10 +312,10 @@ void fu_aio_flush(struct fu_ctx *ctx)
 	ctx->aio_queued = 0;
 }
 
-/* One more blocking control block: as many as the file is trusted with. */
-static bool blocking_allowed(struct fu_aio *aio, struct fu_req *req, bool write)
+/* One more blocking control block, a read: as many as the file is trusted with. */
+static bool blocking_allowed(struct fu_aio *aio, struct fu_req *req)
 {
-	u32 trust = fu_file_trust(req, write);
+	u32 trust = fu_file_trust(req, false);
 
 	if (!trust)
 		return false;
@@ -317,23 +329,37 @@ static bool blocking_allowed(struct fu_aio *aio, struct fu_req *req, bool write)
 	return true;
 }
 
-bool fu_aio_add(struct fu_req *req, bool more)
+/* Whether there is an AIO context, or reason enough to make one. */
+static bool available(struct fu_ctx *ctx, struct fu_req *req, u32 left)
+{
+	if (fu_likely(ctx->aio))
+		return true;
+	if (ctx->no_aio)
+		return false;
+	if (left < WORTH_BATCH && !(fu_file_info(req) & FU_FILE_DIRECT)) {
+		if (ctx->aio_missed >= WORTH_TOTAL)
+			return get(ctx) != NULL;
+		ctx->aio_missed += left != 0;
+		return false;
+	}
+	return get(ctx) != NULL;
+}
+
+bool fu_aio_add(struct fu_req *req, u32 left)
 {
 	struct fu_ctx *ctx = req->ctx;
-	struct fu_aio *aio = get(ctx);
+	struct fu_aio *aio;
 	struct iocb *iocb;
 	int kind;
 
-	if (!aio || ctx->no_aio || ctx->iopoll)
+	if (!available(ctx, req, left) || ctx->no_aio || ctx->iopoll || fu_load_relaxed(&watched))
 		return false;
+	aio = ctx->aio;
 	iocb = &aio->iocbs[aio->queued];
 	kind = req->op->iocb(req, iocb);
-	if (kind == FU_IOCB_NONE || (kind != FU_IOCB_ASYNC && !more && !aio->queued))
+	if (kind == FU_IOCB_NONE || (kind != FU_IOCB_ASYNC && !left && !aio->queued))
 		return false;
-	if (kind == FU_IOCB_BLOCKING &&
-	    !blocking_allowed(aio, req,
-	                      iocb->aio_lio_opcode == IOCB_CMD_PWRITE ||
-	                              iocb->aio_lio_opcode == IOCB_CMD_PWRITEV))
+	if (kind == FU_IOCB_BLOCKING && !blocking_allowed(aio, req))
 		return false;
 	iocb->aio_data = (u64)(uintptr_t)req;
 	iocb->aio_key = 0;

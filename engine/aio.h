@@ -14,17 +14,17 @@
 enum {
 	FU_IOCB_NONE,     /* not for this way */
 	FU_IOCB_INLINE,   /* ends before io_submit returns, never waits */
-	FU_IOCB_BLOCKING, /* the same, but may wait for a device: as many as the file is trusted
-	                     with */
+	FU_IOCB_BLOCKING, /* a read: the same, but may wait for a device: as many as the file is
+	                     trusted with */
 	FU_IOCB_ASYNC,    /* goes on in the kernel */
 };
 
 /*
- * Takes an owned, assigned request into the ring's batch if it can go that way. `more`: others
- * follow in the same submission; alone only an asynchronous one is worth it. Returns whether
+ * Takes an owned, assigned request into the ring's batch if it can go that way. `left`: how many
+ * others follow in the same submission; alone only an asynchronous one is worth it. Returns whether
  * the request was taken. A batch that has to go first is flushed. submit_lock held.
  */
-bool fu_aio_add(struct fu_req *req, bool more);
+bool fu_aio_add(struct fu_req *req, u32 left);
 
 /* Issues the batch and completes what has ended. submit_lock held. */
 void fu_aio_flush(struct fu_ctx *ctx);

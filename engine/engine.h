@@ -258,6 +258,7 @@ struct fu_ctx {
 	u32 cancel_seq;
 	bool aio_queued; /* there is a batch to flush */
 	bool no_aio;     /* there is none to be had */
+	u32 aio_missed;  /* requests that would have had company in a batch, had there been one */
 	u32 started;     /* requests, less those that completed under submit_lock */
 	struct fu_tally tally;
 	struct fu_peek peek;

@@ -31,6 +31,12 @@ bool fu_have_rings(void);
 /* True if descriptor `fd` belongs to the engine and the program must not close it. */
 bool fu_fd_is_engine(int fd);
 
+/*
+ * The process watches files (inotify, fanotify): from now on none of its requests goes where the
+ * kernel does not report them.
+ */
+void fu_files_watched(void);
+
 /* True if `fd` is known to be a ring descriptor. No system call; may be stale, see fu_fd_closed. */
 bool fu_fd_is_ring(int fd);
 

@@ -487,7 +487,8 @@ int fu_rw_iocb(struct fu_req *req, struct iocb *iocb)
 	if (!(info & FU_FILE_REG) || (req->flags & FU_REQ_NOWAIT) || rw->metadata ||
 	    rw->pos > INT64_MAX || (rw->rw_flags & ~(RWF_ALL_OLD & ~RWF_HIPRI)))
 		return FU_IOCB_NONE;
-	if ((info & FU_FILE_DIRECT) && refused && !(info & FU_FILE_LOCAL))
+	if ((rw->write && !(info & FU_FILE_DIRECT)) ||
+	    ((info & FU_FILE_DIRECT) && refused && !(info & FU_FILE_LOCAL)))
 		return FU_IOCB_NONE;
 	if (rw->fixed && !req->buf_node && import_fixed(req, rw))
 		return FU_IOCB_NONE;

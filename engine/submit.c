@@ -238,13 +238,13 @@ static int assign_file(struct fu_req *req)
 }
 
 /* The first attempt at a request without ties, which may join the batch. */
-static void issue_first(struct fu_req *req, bool more)
+static void issue_first(struct fu_req *req, u32 left)
 {
 	struct fu_ctx *ctx = req->ctx;
 
 	ctx->prep_error = 0;
 	if (req->op->iocb && !req->creds && !(req->flags & FU_REQ_BUFFER_SELECT) &&
-	    !assign_file(req) && fu_aio_add(req, more))
+	    !assign_file(req) && fu_aio_add(req, left))
 		return;
 	/* Inline work completes in the order of submission. */
 	fu_aio_flush(ctx);
@@ -252,8 +252,8 @@ static void issue_first(struct fu_req *req, bool more)
 	fu_req_issue(req, FU_ISSUE_NONBLOCK);
 }
 
-/* `more`: it is not the last of its submission. */
-static int submit_one(struct fu_ctx *ctx, struct fu_req *req, const struct fu_sqe *sqe, bool more)
+/* `left`: how many of its submission are still to come. */
+static int submit_one(struct fu_ctx *ctx, struct fu_req *req, const struct fu_sqe *sqe, u32 left)
 {
 	struct fu_sqe copy = *(const volatile struct fu_sqe *)sqe;
 	int ret = init_req(ctx, req, &copy);
@@ -283,7 +283,7 @@ static int submit_one(struct fu_ctx *ctx, struct fu_req *req, const struct fu_sq
 			queue_fallback(req);
 		return 0;
 	}
-	issue_first(req, more);
+	issue_first(req, left);
 	return ctx->prep_error;
 }
 
@@ -315,7 +315,7 @@ long fu_submit_sqes(struct fu_ctx *ctx, u32 count)
 			break;
 		}
 		left--;
-		if (submit_one(ctx, req, sqe, left != 0) &&
+		if (submit_one(ctx, req, sqe, left) &&
 		    !(ctx->ring.setup_flags & IORING_SETUP_SUBMIT_ALL))
 			break;
 	}

@@ -207,7 +207,11 @@ long fu_wait_cqes(struct fu_ctx *ctx, u32 min_complete, const struct fu_wait_arg
 	if (min_complete > ring->cq_entries)
 		min_complete = ring->cq_entries;
 	if (fu_cq_ready(ring) >= min_complete) {
-		fu_poller_harvest();
+		/* What has happened before this call is part of what it shows. */
+		if (fu_poller_has_requests(ctx)) {
+			fu_poller_harvest();
+			run_pending(ctx);
+		}
 		return 0;
 	}
 	ret = get_mask(&w);

@@ -60,6 +60,27 @@ FU_EXPORT int close(int fd)
 	return ret;
 }
 
+FU_EXPORT int inotify_init(void)
+{
+	fu_init();
+	fu_files_watched();
+	return fu_next.inotify_init();
+}
+
+FU_EXPORT int inotify_init1(int flags)
+{
+	fu_init();
+	fu_files_watched();
+	return fu_next.inotify_init1(flags);
+}
+
+FU_EXPORT int fanotify_init(unsigned flags, unsigned event_flags)
+{
+	fu_init();
+	fu_files_watched();
+	return fu_next.fanotify_init(flags, event_flags);
+}
+
 long fu_dup(int fd)
 {
 	long ret;

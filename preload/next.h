@@ -19,6 +19,9 @@
 #define FU_NEXT_FUNCTIONS(X)                                                                     \
 	X(long, syscall, (long, ...))                                                            \
 	X(int, close, (int))                                                                     \
+	X(int, inotify_init, (void))                                                             \
+	X(int, inotify_init1, (int))                                                             \
+	X(int, fanotify_init, (unsigned, unsigned))                                              \
 	X(ssize_t, sendmsg, (int, const struct msghdr *, int))                                   \
 	X(int, sendmmsg, (int, struct mmsghdr *, unsigned, int))                                 \
 	X(int, fcntl, (int, int, ...))                                                           \

@@ -8,6 +8,7 @@
 
 #include <fcntl.h>
 #include <stdlib.h>
+#include <sys/inotify.h>
 #include <sys/mman.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -352,13 +353,99 @@ static void test_deferred(void **state)
 	close(direct);
 }
 
+/* What an inotify descriptor has to say, as one mask. */
+static uint32_t events_of(int ino)
+{
+	char got[4096] __attribute__((aligned(8)));
+	ssize_t n = read(ino, got, sizeof(got));
+	uint32_t mask = 0;
+
+	for (ssize_t at = 0; at < n;) {
+		struct inotify_event *ev = (void *)(got + at);
+
+		mask |= ev->mask;
+		at += (ssize_t)(sizeof(*ev) + ev->len);
+	}
+	return mask;
+}
+
+static void write_blocks(int fd)
+{
+	int res[16];
+
+	for (unsigned i = 0; i < 16; i++)
+		tr_prep(&ring, IORING_OP_WRITE, fd, buf, BLOCK, i * BLOCK, i);
+	run(16, res);
+	for (unsigned i = 0; i < 16; i++)
+		assert_int_equal(res[i], BLOCK);
+}
+
+/* Another process follows a file that grows by batches of writes. */
+static void test_watched_by_others(void **state)
+{
+	int ready[2], path_fd = file;
+	char path[64], c;
+	pid_t pid;
+
+	(void)state;
+	assert_int_equal(pipe(ready), 0);
+	snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)getpid(), path_fd);
+	pid = fork();
+	if (pid == 0) {
+		int ino = inotify_init1(0);
+
+		TR_CHILD_CHECK(inotify_add_watch(ino, path, IN_MODIFY) >= 0);
+		TR_CHILD_CHECK(write(ready[1], "x", 1) == 1);
+		alarm(30);
+		_exit(events_of(ino) & IN_MODIFY ? 0 : 1);
+	}
+	assert_int_equal(read(ready[0], &c, 1), 1);
+	write_blocks(file);
+	assert_int_equal(tr_wait_child(pid), 0);
+	close(ready[0]);
+	close(ready[1]);
+}
+
+/* The process watches its own file, which it reads and writes directly. */
+static void test_watched(void **state)
+{
+	int ino = inotify_init1(IN_NONBLOCK), fd = reopen(O_RDWR | O_DIRECT);
+	char path[64];
+
+	(void)state;
+#ifdef __SANITIZE_THREAD__
+	skip(); /* Without the preload layer the engine does not hear of inotify. */
+#endif
+	if (fd < 0)
+		skip();
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", file);
+	assert_true(inotify_add_watch(ino, path, IN_MODIFY | IN_ACCESS) >= 0);
+	read_all_blocks(file);
+	assert_int_equal(events_of(ino), IN_ACCESS);
+	read_all_blocks(fd);
+	assert_int_equal(events_of(ino), IN_ACCESS);
+	write_blocks(fd);
+	assert_int_equal(events_of(ino), IN_MODIFY);
+	close(ino);
+	close(fd);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-		T(test_cached),    T(test_order),        T(test_errors_between), T(test_cold),
-		T(test_direct),    T(test_close_behind), T(test_writes),         T(test_registered),
-		T(test_ring_ends), T(test_deferred),
+		T(test_cached),
+		T(test_order),
+		T(test_errors_between),
+		T(test_cold),
+		T(test_direct),
+		T(test_close_behind),
+		T(test_writes),
+		T(test_registered),
+		T(test_ring_ends),
+		T(test_deferred),
+		T(test_watched_by_others),
+		T(test_watched),
 	};
 
 	return tr_run_group("batch", tests, sizeof(tests) / sizeof(tests[0]));
