@@ -37,11 +37,10 @@ __attribute__((visibility("hidden"))) const u8 fu_syscall_is_ours[FU_NR_TABLE] =
 	[SYS_epoll_pwait] = 1,  [NR_EPOLL_PWAIT2] = 1,    [SYS_epoll_ctl] = 1,
 	[SYS_rt_sigaction] = 1, [SYS_rt_sigprocmask] = 1, [SYS_exit_group] = 1,
 	[SYS_execve] = 1,       [SYS_execveat] = 1,       [SYS_rt_sigsuspend] = 1,
-	[SYS_sendmsg] = 1,      [SYS_sendmmsg] = 1,
-	[SYS_setuid] = 1,       [SYS_setgid] = 1,         [SYS_setreuid] = 1,
-	[SYS_setregid] = 1,     [SYS_setresuid] = 1,      [SYS_setresgid] = 1,
-	[SYS_setgroups] = 1,    [SYS_capset] = 1,         [SYS_unshare] = 1,
-	[SYS_setns] = 1,
+	[SYS_sendmsg] = 1,      [SYS_sendmmsg] = 1,       [SYS_setuid] = 1,
+	[SYS_setgid] = 1,       [SYS_setreuid] = 1,       [SYS_setregid] = 1,
+	[SYS_setresuid] = 1,    [SYS_setresgid] = 1,      [SYS_setgroups] = 1,
+	[SYS_capset] = 1,       [SYS_unshare] = 1,        [SYS_setns] = 1,
 };
 
 /* Until fu_init has run, libc's function is not known and everything takes the slow way. */
