@@ -241,6 +241,12 @@ int fu_async_cancel_prep(struct fu_req *req, const struct fu_sqe *sqe)
 	return 0;
 }
 
+static bool names_itself(const struct fu_req *req, const struct cancel *c)
+{
+	return c->addr == req->user_data &&
+	       !(c->flags & (IORING_ASYNC_CANCEL_FD | IORING_ASYNC_CANCEL_OP));
+}
+
 int fu_async_cancel_issue(struct fu_req *req, u32 issue_flags)
 {
 	struct cancel *c = fu_cmd(req, struct cancel);
@@ -266,6 +272,9 @@ int fu_async_cancel_issue(struct fu_req *req, u32 issue_flags)
 			fu_submit_unlock(req->ctx);
 		if (fu_peers_ask(req, &cd, ret, issue_flags))
 			return FU_TAKEN;
+		/* A worker is running what has this name: the request itself. */
+		if (ret == -ENOENT && (issue_flags & FU_ISSUE_WORKER) && names_itself(req, c))
+			ret = -EALREADY;
 	}
 	if (ret < 0)
 		fu_req_set_fail(req);

@@ -41,7 +41,7 @@
 #define LIMITED   8U  /* ends after mshot_left bytes */
 #define EXHAUSTED 16U /* ... and has had them */
 #define NO_BUFS   32U /* took the group's last buffer */
-#define PART      64U /* MSG_WAITALL has part of its buffer */
+#define PART      64U /* MSG_WAITALL has part of its buffer, or a worker all of it: kept in hand */
 
 /* CQE flags that say how things stand, not what was in a bundle's first part. */
 #define ROUND_FLAGS (IORING_CQE_F_SOCK_NONEMPTY | IORING_CQE_F_MORE | IORING_CQE_F_BUF_MORE)
@@ -385,6 +385,16 @@ static bool ends_tcp(struct fu_req *req)
 	       protocol == IPPROTO_TCP;
 }
 
+/* Whether a socket that filled all there was room for holds more. */
+static bool has_rest(struct fu_req *req)
+{
+	struct pollfd pfd = { .fd = req->fd, .events = POLLIN | POLLRDHUP };
+
+	if (fu_sys(SYS_poll, &pfd, 1, 0) <= 0 || !(pfd.revents & POLLIN))
+		return false;
+	return ask_inq(req) > 0 || ((pfd.revents & POLLRDHUP) && ends_tcp(req));
+}
+
 /* ---- requests with their own buffers ---- */
 
 /* Ends a request with `ret`, which may be an error; parts that came before count. */
@@ -459,7 +469,7 @@ static int recv_own(struct fu_req *req, struct recv *rv, u32 flags)
 	}
 	if (ret < 0)
 		return (int)ret;
-	rest = ret ? may_have_more && ask_inq(req) > 0 : ends_tcp(req);
+	rest = ret ? may_have_more && has_rest(req) : ends_tcp(req);
 	fu_req_result(req, (s32)ret, rest ? IORING_CQE_F_SOCK_NONEMPTY : 0);
 	return FU_DONE;
 }
@@ -665,6 +675,27 @@ static int requeue(struct fu_req *req)
 	return FU_TAKEN;
 }
 
+/* A worker consumes the buffer before it tries. submit_lock held. */
+static int take_buffer(struct fu_req *req, struct recv *rv)
+{
+	u64 addr;
+	u32 len = rv->len;
+	int ret;
+
+	if ((req->flags & FU_REQ_MULTISHOT) || (rv->flags & IORING_RECVSEND_BUNDLE) ||
+	    !fu_kbuf_wanted(req))
+		return 0;
+	ret = fu_kbuf_select(req, &addr, &len, true);
+	if (ret || !(req->flags & FU_REQ_BUFFER_RING)) {
+		fu_kbuf_recycle(req);
+		return ret;
+	}
+	rv->buf = addr;
+	rv->len = len;
+	rv->state |= PART;
+	return 0;
+}
+
 /*
  * The attempts hold submit_lock, so they never block; a worker that has to wait,
  * because the poller could not, does so between them.
@@ -675,9 +706,13 @@ static int recv_provided(struct fu_req *req, struct recv *rv, u32 issue_flags)
 	int ret;
 
 	for (;;) {
-		if (issue_flags & FU_ISSUE_WORKER)
+		ret = 0;
+		if (issue_flags & FU_ISSUE_WORKER) {
 			fu_submit_lock(req->ctx);
-		ret = recv_rounds(req, rv, rv->msg_flags | MSG_DONTWAIT);
+			ret = take_buffer(req, rv);
+		}
+		if (!ret)
+			ret = recv_rounds(req, rv, rv->msg_flags | MSG_DONTWAIT);
 		if (ret == LATER && !(issue_flags & FU_ISSUE_WORKER))
 			return requeue(req);
 		if (issue_flags & FU_ISSUE_WORKER)

@@ -21,6 +21,8 @@
 #include "rings/sys.h"
 
 #define CHUNK_REQS 16
+/* Requests waiting from which on finding one matters more than their order. */
+#define HASH_CROWD 64U
 
 struct fu_chunk {
 	struct fu_chunk *next;
@@ -110,12 +112,23 @@ static void freed_push(struct fu_ctx *ctx, struct fu_req *req)
 
 u32 fu_track_bucket(const struct fu_ctx *ctx, u64 user_data)
 {
-	return (u32)(user_data * 0x9E3779B97F4A7C15ULL >> 40) & (ctx->hash_size - 1);
+	return (u32)(user_data * 0x61C8864680B583EBULL >> (64 - __builtin_ctz(ctx->hash_size)));
 }
 
 static struct fu_list *bucket_of(struct fu_ctx *ctx, u64 user_data)
 {
 	return &ctx->hash[fu_track_bucket(ctx, user_data)];
+}
+
+/*
+ * As many buckets as the kernel has, by the same hash: what cancels many requests ends them in
+ * the order in which they lie there. Only a crowd gets more.
+ */
+static u32 first_hash_size(const struct fu_ctx *ctx)
+{
+	u32 entries = ctx->ring.cq_entries >> 5;
+
+	return entries < 2 ? 2 : entries > 256 ? 256 : entries;
 }
 
 static void hash_resize(struct fu_ctx *ctx, u32 size)
@@ -159,8 +172,10 @@ void fu_track(struct fu_req *req, enum fu_where where)
 		fu_list_del(&req->hash);
 		ctx->hash_count--;
 	}
-	if (ctx->hash_count >= 2 * ctx->hash_size)
-		hash_resize(ctx, ctx->hash_size ? 4 * ctx->hash_size : 16);
+	if (!ctx->hash_size)
+		hash_resize(ctx, first_hash_size(ctx));
+	else if (ctx->hash_count >= HASH_CROWD && ctx->hash_count >= 2 * ctx->hash_size)
+		hash_resize(ctx, 4 * ctx->hash_size);
 	if (!ctx->hash_size)
 		return;
 	/* Of several armed requests that match, cancellation means the newest. */

@@ -586,14 +586,14 @@ static int select_buffer(struct fu_req *req, struct rw *rw, bool commit)
 }
 
 /*
- * A file that can be polled gives its buffer back while it waits; any other keeps it,
- * consumed from the start, until a worker has filled it. submit_lock held, unless the
- * buffer is consumed already.
+ * A file that can be polled gives a ring's buffer back while it waits. Any other keeps it,
+ * consumed from the start, until a worker has filled it; so does whatever a worker runs, and
+ * legacy buffers are kept in any case. submit_lock held, unless the buffer is consumed already.
  */
 static int issue_selected(struct fu_req *req, u32 issue_flags)
 {
 	int ret = issue(req, issue_flags);
-	bool consumed = !(req->flags & (FU_REQ_BUFFERS_COMMIT | FU_REQ_BUFFER_LEGACY));
+	bool consumed = !(req->flags & FU_REQ_BUFFERS_COMMIT);
 
 	if (ret == FU_DONE)
 		req->cflags |= fu_kbuf_put(req, req->res, 1);
@@ -606,25 +606,17 @@ static int issue_selected(struct fu_req *req, u32 issue_flags)
 
 static int rw_select(struct fu_req *req, struct rw *rw, u32 issue_flags)
 {
-	bool worker = issue_flags & FU_ISSUE_WORKER, nonblock = issue_flags & FU_ISSUE_NONBLOCK;
-	bool keep = !nonblock || fu_file_is_reg(req);
+	bool worker = issue_flags & FU_ISSUE_WORKER;
 	int ret = 0;
 
-	if (worker && (!keep || fu_kbuf_wanted(req)))
-		fu_submit_lock(req->ctx);
-	else
-		worker = false;
-	if (fu_kbuf_wanted(req))
-		ret = select_buffer(req, rw, keep);
-	if (worker && keep) {
-		fu_submit_unlock(req->ctx);
-		worker = false;
+	if (fu_kbuf_wanted(req)) {
+		if (worker)
+			fu_submit_lock(req->ctx);
+		ret = select_buffer(req, rw, worker || fu_file_is_reg(req));
+		if (worker)
+			fu_submit_unlock(req->ctx);
 	}
-	if (!ret)
-		ret = issue_selected(req, issue_flags);
-	if (worker)
-		fu_submit_unlock(req->ctx);
-	return ret;
+	return ret ? ret : issue_selected(req, issue_flags);
 }
 
 int fu_rw_issue(struct fu_req *req, u32 issue_flags)

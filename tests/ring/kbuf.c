@@ -164,6 +164,53 @@ static void test_legacy(void **state)
 	assert_int_equal(tr_run(&ring, 1), -EINVAL);
 }
 
+/* A read that waits keeps its legacy buffer, and has it when it is cancelled. */
+static void test_legacy_kept(void **state)
+{
+	struct io_uring_sqe *sqe;
+	struct io_uring_cqe cqe;
+
+	(void)state;
+	sqe = tr_prep(&ring, IORING_OP_PROVIDE_BUFFERS, 3, memory, BYTES, 7, 1);
+	sqe->buf_group = GROUP;
+	assert_int_equal(tr_run(&ring, 1), 0);
+	prep(IORING_OP_READ, sock[0], 0, 0)->user_data = 20;
+	prep(IORING_OP_READ, sock[0], 0, 0)->user_data = 21;
+	assert_int_equal(tr_submit(&ring), 2);
+	sqe = tr_prep(&ring, IORING_OP_REMOVE_BUFFERS, 100, NULL, 0, 0, 2);
+	sqe->buf_group = GROUP;
+	assert_int_equal(tr_run(&ring, 2), 1);
+	sqe = tr_prep(&ring, IORING_OP_ASYNC_CANCEL, -1, NULL, 0, 0, 3);
+	sqe->cancel_flags = IORING_ASYNC_CANCEL_ANY;
+	assert_int_equal(tr_run(&ring, 3), 2);
+	/* The newest first. */
+	for (unsigned i = 0; i < 2; i++) {
+		assert_int_equal(tr_wait_ms(&ring, &cqe, 2000), 0);
+		assert_int_equal(cqe.user_data, 21 - i);
+		assert_int_equal(cqe.res, -ECANCELED);
+		assert_int_equal(cqe.flags, BUF(8 - i));
+	}
+}
+
+/* What a worker tries has consumed its buffer before. */
+static void test_worker_consumes(void **state)
+{
+	const int ops[] = { IORING_OP_READ, IORING_OP_RECV };
+
+	(void)state;
+	assert_int_equal(register_ring(0), 0);
+	fill(bufs, 4);
+	for (unsigned i = 0; i < 2; i++) {
+		prep(ops[i], sock[0], 0, 0)->flags |= IOSQE_ASYNC;
+		assert_int_equal(tr_submit(&ring), 1);
+		for (int ms = 0; ms < 5000 && head() == i; ms++)
+			tr_sleep_ms(1);
+		assert_int_equal(head(), i + 1);
+		send_bytes(10);
+		expect(10, BUF(10 + i));
+	}
+}
+
 static void test_file_keeps(void **state)
 {
 	int fd = tr_temp_file(100);
@@ -406,6 +453,7 @@ static const struct CMUnitTest tests[] = {
 	ON_RING(test_bundle),         ON_RING(test_multishot_limit), ON_RING(test_multishot_ends),
 	ON_RING(test_read_multishot), ON_RING(test_recvmsg_layout),  ON_RING(test_mapped_ring),
 	ON_RING(test_memory_gone),    ON_RING(test_min_left),        ON_RING(test_multishot_fair),
+	ON_RING(test_legacy_kept),    ON_RING(test_worker_consumes),
 };
 
 TR_MAIN("kbuf", tests)

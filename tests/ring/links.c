@@ -251,6 +251,16 @@ static void test_async(void **state)
 	close(fd);
 }
 
+/* A cancellation on a worker that names itself finds itself running. */
+static void test_cancels_itself(void **state)
+{
+	(void)state;
+	tr_prep(&ring, IORING_OP_ASYNC_CANCEL, -1, (void *)7, 0, 0, 7);
+	assert_int_equal(tr_run(&ring, 7), -ENOENT);
+	tr_prep(&ring, IORING_OP_ASYNC_CANCEL, -1, (void *)7, 0, 0, 7)->flags = IOSQE_ASYNC;
+	assert_int_equal(tr_run(&ring, 7), -EALREADY);
+}
+
 static void test_many_async_on_pipes(void **state)
 {
 	int p[16][2];
@@ -286,7 +296,7 @@ static const struct CMUnitTest tests[] = {
 	ON_RING(test_bad_sqe_in_chain),    ON_RING(test_link_ends_with_batch),
 	ON_RING(test_link_waits_for_pipe), ON_RING(test_drain),
 	ON_RING(test_drain_with_link),     ON_RING(test_async),
-	ON_RING(test_many_async_on_pipes),
+	ON_RING(test_cancels_itself),      ON_RING(test_many_async_on_pipes),
 };
 
 TR_MAIN("links", tests)

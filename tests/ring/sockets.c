@@ -304,6 +304,34 @@ static int command(struct tr_ring *r, int fd, unsigned op, unsigned level, unsig
 	return run_with(r, sqe, 5);
 }
 
+/* The end of a TCP stream counts as something that is left to receive. */
+static void test_end_is_left(void **state)
+{
+	struct tr_ring r;
+	int fds[2];
+	char buf[8];
+
+	(void)state;
+	assert_int_equal(tr_init(&r, 8, 0), 0);
+	tcp_pair(fds);
+	assert_int_equal(send(fds[0], "hello", 5, 0), 5);
+	assert_int_equal(shutdown(fds[0], SHUT_WR), 0);
+	for (unsigned i = 0; i < 2; i++) {
+		struct pollfd p = { .fd = fds[1], .events = POLLRDHUP };
+		struct io_uring_cqe cqe;
+
+		assert_int_equal(poll(&p, 1, 5000), 1);
+		tr_prep(&r, IORING_OP_RECV, fds[1], buf, 5, 0, i);
+		assert_int_equal(tr_submit_wait(&r, 1), 1);
+		assert_int_equal(tr_wait(&r, &cqe), 0);
+		assert_int_equal(cqe.res, i ? 0 : 5);
+		assert_int_equal(cqe.flags, IORING_CQE_F_SOCK_NONEMPTY);
+	}
+	tr_exit(&r);
+	close(fds[0]);
+	close(fds[1]);
+}
+
 static void test_commands(void **state)
 {
 	struct tr_ring r;
@@ -337,9 +365,10 @@ static void test_commands(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_accept),  cmocka_unit_test(test_accept_rebind),
-		cmocka_unit_test(test_connect), cmocka_unit_test(test_send_waitall),
-		cmocka_unit_test(test_send_zc), cmocka_unit_test(test_commands),
+		cmocka_unit_test(test_accept),      cmocka_unit_test(test_accept_rebind),
+		cmocka_unit_test(test_connect),     cmocka_unit_test(test_send_waitall),
+		cmocka_unit_test(test_send_zc),     cmocka_unit_test(test_commands),
+		cmocka_unit_test(test_end_is_left),
 	};
 
 	return tr_run_group("sockets", tests, sizeof(tests) / sizeof(tests[0]));
