@@ -34,7 +34,7 @@
 #define KERNEL_SA_RESTORER 0x04000000UL
 #define KERNEL_SIGSET_SIZE 8
 
-__thread bool fu_sigsys_blocked;
+__thread bool fu_sigsys_blocked __attribute__((tls_model("initial-exec")));
 void (*fu_trap_hook)(long nr, u64 ip);
 long (*fu_trap_call)(long nr, const long args[6], u64 *mask);
 
