@@ -1,6 +1,6 @@
 /*
- * exec: what becomes of the shim in children that do not have it, and at the end of a long
- * chain of programs.
+ * The beginning and the end of a program: a ring made by a library's constructor, children that
+ * do not have the shim, and long chains of exec.
  *
  * With arguments it is such a child itself: "chain N" uses a ring and becomes "chain N-1".
  */
@@ -44,6 +44,15 @@ static int chain(int left)
 	snprintf(number, sizeof(number), "%d", left - 1);
 	execl(self, self, "chain", number, (char *)NULL);
 	return 2;
+}
+
+/* In a library that is there from the start: what its constructor got from a ring of its own. */
+int plugin_early(void);
+
+static void test_early_ring(void **state)
+{
+	(void)state;
+	assert_int_equal(plugin_early(), 0);
 }
 
 static int run(const char *const *argv, char *const *env)
@@ -122,6 +131,7 @@ static void test_without_library(void **state)
 }
 
 static const struct CMUnitTest tests[] = {
+	cmocka_unit_test(test_early_ring),
 	cmocka_unit_test(test_chain),
 	cmocka_unit_test(test_chain_of_shells),
 	cmocka_unit_test(test_without_library),
