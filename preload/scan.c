@@ -325,6 +325,40 @@ static void look_at(struct fu_scan *s, const struct dl_phdr_info *info)
 	fu_image_close(image.fd);
 }
 
+/* struct r_debug_extended, which a glibc before 2.35 does not have. */
+struct name_space {
+	struct r_debug debug;
+	const struct name_space *next;
+};
+
+/*
+ * The objects that dlmopen has put into other namespaces, which dl_iterate_phdr passes over.
+ * Their calls are trapped, not patched: nobody tells when such an object goes.
+ */
+static void look_elsewhere(struct fu_scan *s)
+{
+	const struct name_space *ns = fu_ptr((u64)(uintptr_t)&_r_debug);
+	size_t n_texts = s->n_texts, n_sites = s->n_sites;
+
+	while (_r_debug.r_version > 1 && (ns = ns->next)) {
+		for (const struct link_map *map = ns->debug.r_map; map; map = map->l_next) {
+			const ElfW(Ehdr) *head = fu_ptr(map->l_addr);
+			struct dl_phdr_info info = { .dlpi_addr = map->l_addr,
+				                     .dlpi_name = map->l_name };
+
+			if (is_left_out(&info) || !map->l_addr ||
+			    __builtin_memcmp(head->e_ident, ELFMAG, SELFMAG) != 0) {
+				continue;
+			}
+			info.dlpi_phdr = fu_ptr(map->l_addr + head->e_phoff);
+			info.dlpi_phnum = head->e_phnum;
+			look_at(s, &info);
+		}
+	}
+	s->n_texts = n_texts;
+	s->n_sites = n_sites;
+}
+
 /* The `index`th object that is loaded. */
 static int visit(struct dl_phdr_info *info, size_t size, void *data)
 {
@@ -342,6 +376,8 @@ static int visit(struct dl_phdr_info *info, size_t size, void *data)
 		n_seen = w->out->unloaded ? n_initial : n_seen;
 		seen_adds = info->dlpi_adds;
 		seen_subs = info->dlpi_subs;
+		/* Here, where the loader's lock is held. */
+		look_elsewhere(w->out);
 	}
 	if (index < n_seen || is_left_out(info)) {
 		return 0;

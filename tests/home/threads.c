@@ -367,6 +367,8 @@ static void test_alternate_stack(void **state)
 }
 
 static const struct CMUnitTest tests[] = {
+	/* First: a plugin that had been there before would lie at places that are covered. */
+	cmocka_unit_test(test_new_namespace),
 	cmocka_unit_test(test_one_ring_many_threads),
 	cmocka_unit_test(test_thousand_rings),
 	cmocka_unit_test(test_leaving_threads),
@@ -374,7 +376,6 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(test_plugin),
 	cmocka_unit_test(test_small_stacks),
 	cmocka_unit_test(test_alternate_stack),
-	cmocka_unit_test(test_new_namespace),
 };
 
 TR_MAIN("home threads", tests)
