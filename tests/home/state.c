@@ -45,9 +45,9 @@ static void begin(void)
 {
 	struct tr_ring *r = &ring;
 
-	snprintf(dir, sizeof(dir), "/tmp/fu-state-%d", (int)getpid());
+	strcpy(dir, "/tmp/fu-state-XXXXXX");
 	TR_CHILD_CHECK(chdir("/") == 0);
-	TR_CHILD_CHECK(mkdir(dir, 0777) == 0 && chmod(dir, 0777) == 0);
+	TR_CHILD_CHECK(mkdtemp(dir) && chmod(dir, 0777) == 0);
 	TR_CHILD_CHECK(tr_init(r, 8, 0) == 0);
 	TR_CHILD_CHECK(open_late("/etc/passwd", O_RDONLY, 0) == 0);
 	TR_CHILD_CHECK(late(IORING_OP_NOP, -1, NULL, 0, 0, 0) == 0);
