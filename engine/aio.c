@@ -21,7 +21,6 @@
 
 #include <errno.h>
 #include <sys/eventfd.h>
-#include <time.h>
 
 #include "engine/entry.h"
 #include "engine/fileinfo.h"
@@ -239,7 +238,7 @@ static void issue_alone(struct fu_ctx *ctx, struct fu_req *req, long err)
 }
 
 /* Tells the files of blocking control blocks how long the lot of them has taken. */
-static void learn(const struct fu_aio *aio, u64 elapsed_ns)
+static void learn(const struct fu_aio *aio, u64 ticks)
 {
 	u64 bytes = 0;
 
@@ -249,8 +248,7 @@ static void learn(const struct fu_aio *aio, u64 elapsed_ns)
 		const struct iocb *iocb = &aio->iocbs[i];
 
 		if (!(iocb->aio_rw_flags & RWF_NOWAIT) && !(iocb->aio_flags & IOCB_FLAG_RESFD))
-			fu_file_waited(fu_ptr(iocb->aio_data), false, elapsed_ns, aio->queued,
-			               bytes);
+			fu_file_waited(fu_ptr(iocb->aio_data), false, ticks, aio->queued, bytes);
 	}
 }
 
@@ -275,7 +273,7 @@ static void submit(struct fu_ctx *ctx, struct fu_aio *aio)
 	u32 at = 0, n = aio->queued;
 
 	while (at < n) {
-		u64 start = aio->blocking ? fu_now_ns(CLOCK_MONOTONIC) : 0;
+		u64 start = aio->blocking ? fu_ticks() : 0;
 		long ret = ctx->no_aio ? -ENOSYS
 		                       : fu_sys(SYS_io_submit, (u64)(uintptr_t)aio->ring, n - at,
 		                                &aio->ptrs[at]);
@@ -286,7 +284,7 @@ static void submit(struct fu_ctx *ctx, struct fu_aio *aio)
 				aio->pending += !(aio->iocbs[i].aio_flags & IOCB_FLAG_RESFD);
 			at += (u32)ret;
 			if (start)
-				learn(aio, fu_now_ns(CLOCK_MONOTONIC) - start);
+				learn(aio, fu_ticks() - start);
 		} else {
 			issue_alone(ctx, fu_ptr(aio->iocbs[at].aio_data), ret);
 			at++;
@@ -355,9 +353,11 @@ bool fu_aio_add(struct fu_req *req, u32 left)
 	if (!available(ctx, req, left) || ctx->no_aio || ctx->iopoll || fu_load_relaxed(&watched))
 		return false;
 	aio = ctx->aio;
+	if (!left && !aio->queued && !(fu_file_info(req) & FU_FILE_DIRECT))
+		return false;
 	iocb = &aio->iocbs[aio->queued];
 	kind = req->op->iocb(req, iocb);
-	if (kind == FU_IOCB_NONE || (kind != FU_IOCB_ASYNC && !left && !aio->queued))
+	if (kind == FU_IOCB_NONE)
 		return false;
 	if (kind == FU_IOCB_BLOCKING && !blocking_allowed(aio, req))
 		return false;

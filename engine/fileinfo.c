@@ -16,10 +16,11 @@
 #define REFRESH_USES 512U
 #define LEARNED      (FU_FILE_NO_NOWAIT_R | FU_FILE_NO_NOWAIT_W | FU_FILE_ZEROCOPY)
 
-/* A call that waited for nothing takes less than this... */
-#define PATIENCE_NS 40000U
-#define CALL_NS     3000U
-/* ... and a byte is copied in about a nanosecond at most. */
+/* A call that waited for nothing takes less than this, in ticks of the processor's clock... */
+#define PATIENCE_TICKS 100000U
+#define CALL_TICKS     8000U
+/* ... and this much for a byte. */
+#define BYTE_TICKS 2U
 
 #define TRUST_FIRST 2U
 #define TRUST_MOST  64U
@@ -130,7 +131,7 @@ u32 fu_file_trust(struct fu_req *req, bool write)
 	return fu_load_relaxed(&info->waits[write].trust) + TRUST_FIRST;
 }
 
-void fu_file_waited(struct fu_req *req, bool write, u64 elapsed_ns, u32 nr, u64 bytes)
+void fu_file_waited(struct fu_req *req, bool write, u64 ticks, u32 nr, u64 bytes)
 {
 	struct fu_file_info *info = entry_of(req);
 	u8 trust, backoff;
@@ -139,7 +140,7 @@ void fu_file_waited(struct fu_req *req, bool write, u64 elapsed_ns, u32 nr, u64 
 		return;
 	backoff = fu_load_relaxed(&info->waits[write].backoff);
 	trust = fu_load_relaxed(&info->waits[write].trust);
-	if (elapsed_ns > PATIENCE_NS + (u64)nr * CALL_NS + bytes) {
+	if (ticks > PATIENCE_TICKS + (u64)nr * CALL_TICKS + bytes * BYTE_TICKS) {
 		if (fu_load_relaxed(&info->waits[write].skip))
 			return; /* another of the same lot has said so */
 		fu_store_relaxed(&info->waits[write].trust, 0);

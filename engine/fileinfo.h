@@ -33,8 +33,14 @@ void fu_file_learn(struct fu_req *req, u32 flag);
  * wait (fu_file_waited) and loses it at once by one that did.
  */
 u32 fu_file_trust(struct fu_req *req, bool write);
-/* `nr` such calls for `bytes` in all have taken elapsed_ns; told once for each request of them. */
-void fu_file_waited(struct fu_req *req, bool write, u64 elapsed_ns, u32 nr, u64 bytes);
+/* `nr` such calls for `bytes` in all have taken `ticks`; told once for each request of them. */
+void fu_file_waited(struct fu_req *req, bool write, u64 ticks, u32 nr, u64 bytes);
+/* The clock for that: to tell a wait from none a coarse one will do, if it costs next to nothing.
+ */
+static inline u64 fu_ticks(void)
+{
+	return __builtin_ia32_rdtsc();
+}
 /* `fd` has been closed or replaced. */
 void fu_file_forget(int fd);
 void fu_file_forget_range(u32 first, u32 last);

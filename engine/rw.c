@@ -16,7 +16,6 @@
 #include <sys/epoll.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
-#include <time.h>
 
 #include "engine/aio.h"
 #include "engine/fileinfo.h"
@@ -431,15 +430,19 @@ static int settle(struct fu_req *req, struct rw *rw, u32 info, long ret)
  */
 static int attempt_trusted(struct fu_req *req, struct rw *rw)
 {
-	u64 start = fu_now_ns(CLOCK_MONOTONIC);
-	long ret = fu_sys(rw->write ? SYS_pwritev2 : SYS_preadv2, req->fd,
-	                  rw->iov ? rw->iov : fu_ptr(rw->addr), rw->iov ? rw->nr : rw->len, rw->pos,
-	                  0, rw->rw_flags);
+	u64 start = fu_ticks();
+	long ret;
 
+	if (!rw->vectored && !rw->rw_flags)
+		ret = fu_sys(rw->write ? SYS_pwrite64 : SYS_pread64, req->fd, rw->iov->iov_base,
+		             rw->iov->iov_len, rw->pos);
+	else
+		ret = fu_sys(rw->write ? SYS_pwritev2 : SYS_preadv2, req->fd,
+		             rw->iov ? rw->iov : fu_ptr(rw->addr), rw->iov ? rw->nr : rw->len,
+		             rw->pos, 0, rw->rw_flags);
 	if (ret == -ESPIPE || ret == -ENOSYS)
 		return -EAGAIN;
-	fu_file_waited(req, rw->write, fu_now_ns(CLOCK_MONOTONIC) - start, 1,
-	               ret > 0 ? (u64)ret : 0);
+	fu_file_waited(req, rw->write, fu_ticks() - start, 1, ret > 0 ? (u64)ret : 0);
 	if (!rw->iov && (req->flags & (FU_REQ_LINK_FLAGS | FU_REQ_CQE_SKIP)) && ret > 0)
 		fu_rwv_stable(req);
 	return finish(req, rw, ret);
