@@ -21,6 +21,7 @@
 
 #include <errno.h>
 #include <sys/eventfd.h>
+#include <time.h>
 
 #include "engine/entry.h"
 #include "engine/fileinfo.h"
