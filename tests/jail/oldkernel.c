@@ -167,8 +167,8 @@ static int deny_option(scmp_filter_ctx ctx, unsigned option)
 
 	for (size_t i = 0; i < 2 && !rc; i++)
 		rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(ENOPROTOOPT), calls[i], 2,
-		                      SCMP_A1_32(SCMP_CMP_EQ, 1 /* SOL_SOCKET */),
-		                      SCMP_A2_32(SCMP_CMP_EQ, option));
+		                      SCMP_A1_32(SCMP_CMP_EQ, 1 /* SOL_SOCKET */, 0),
+		                      SCMP_A2_32(SCMP_CMP_EQ, option, 0));
 	return rc;
 }
 
