@@ -9,6 +9,7 @@
 #include "engine/counters.h"
 #include "engine/registry.h"
 #include "engine/stats.h"
+#include "rings/lock.h"
 #include "rings/sys.h"
 
 #define LINE_BYTES 640
@@ -207,9 +208,10 @@ void fu_stats_fork_child(void)
 }
 
 /*
- * Takes the writer's place. One that this process holds is another thread's, or one's own if a
- * signal handler came in between: a forced update waits for it, but not for ever. One that
- * another process holds was held across fork by a thread that is not here.
+ * Takes the writer's place, with the program's signal handlers held back: one that came in between
+ * would wait for its own thread. What this process holds is another thread's, then: a forced update
+ * waits for it, but not for ever. What another process holds was held across fork by a thread that
+ * is not here.
  */
 static bool take_turn(int pid, bool force)
 {
@@ -247,7 +249,9 @@ void fu_stats_update(bool force)
 	if (force && pid != stats.pid) {
 		return;
 	}
+	fu_critical_enter();
 	if (!take_turn(pid, force)) {
+		fu_critical_leave();
 		return;
 	}
 	fu_store_relaxed(&stats.last_tick, now);
@@ -258,4 +262,5 @@ void fu_stats_update(bool force)
 		rewrite();
 	}
 	fu_store_release(&stats.busy, 0);
+	fu_critical_leave();
 }
