@@ -15,6 +15,9 @@
 
 #define MAX_CONNECTIONS 1024U
 
+/* What a server receives into: it does not know how long messages are. */
+#define ROOM 16384U
+
 static unsigned connections, bytes;
 static int sockets[MAX_CONNECTIONS];
 static char *buffers[MAX_CONNECTIONS];
@@ -58,7 +61,7 @@ static void queue(struct io_uring *ring, unsigned i, unsigned have, bool sending
 	if (sending)
 		io_uring_prep_send(sqe, sockets[i], buffers[i], have, MSG_WAITALL);
 	else
-		io_uring_prep_recv(sqe, sockets[i], buffers[i], bytes, 0);
+		io_uring_prep_recv(sqe, sockets[i], buffers[i], ROOM, 0);
 	sqe->user_data = i | (sending ? SEND : 0);
 }
 
@@ -111,7 +114,7 @@ static void serve_epoll(void)
 
 		for (int e = 0; e < n; e++) {
 			unsigned i = events[e].data.u32;
-			ssize_t got = recv(sockets[i], buffers[i], bytes, 0);
+			ssize_t got = recv(sockets[i], buffers[i], ROOM, 0);
 
 			if (got > 0) {
 				if (send(sockets[i], buffers[i], (size_t)got, 0) != got)
@@ -212,10 +215,10 @@ int main(int argc, char **argv)
 
 	connections = arg_number(argc, argv, 2, usage);
 	bytes = arg_number(argc, argv, 3, usage);
-	if (connections > MAX_CONNECTIONS)
-		die("CONNECTIONS", ERANGE);
+	if (connections > MAX_CONNECTIONS || bytes > ROOM)
+		die("arguments", ERANGE);
 	for (unsigned i = 0; i < connections; i++) {
-		buffers[i] = calloc(1, bytes);
+		buffers[i] = calloc(1, ROOM);
 		if (!buffers[i])
 			die("memory", ENOMEM);
 	}
