@@ -180,6 +180,12 @@ static int add(struct slots *s, const struct fu_rsrc_update *up)
 	return i;
 }
 
+/* The program's address may be anything: no pointer to count from. */
+static void *entry_of(void *arg, u32 i)
+{
+	return fu_ptr((u64)(uintptr_t)arg + i * sizeof(struct fu_rsrc_update));
+}
+
 long fu_reg_ring_fds(struct fu_ctx *ctx, void *arg, u32 nr)
 {
 	struct slots *s;
@@ -193,7 +199,8 @@ long fu_reg_ring_fds(struct fu_ctx *ctx, void *arg, u32 nr)
 	if (!s)
 		return -ENOMEM;
 	for (done = 0; done < nr; done++) {
-		struct fu_rsrc_update up, *user = (struct fu_rsrc_update *)arg + done;
+		void *user = entry_of(arg, done);
+		struct fu_rsrc_update up;
 
 		ret = fu_copy_from_user(&up, user, sizeof(up));
 		if (!ret)
@@ -223,7 +230,7 @@ long fu_unreg_ring_fds(struct fu_ctx *ctx, void *arg, u32 nr)
 	for (done = 0; done < nr; done++) {
 		struct fu_rsrc_update up;
 
-		ret = fu_copy_from_user(&up, (struct fu_rsrc_update *)arg + done, sizeof(up));
+		ret = fu_copy_from_user(&up, entry_of(arg, done), sizeof(up));
 		if (!ret && (up.resv || up.data || up.offset >= IO_RINGFD_REG_MAX))
 			ret = -EINVAL;
 		if (ret)

@@ -101,7 +101,7 @@ static void sqes(void)
 		                         IOSQE_CQE_SKIP_SUCCESS };
 
 	for (uint8_t op = 0; op < IORING_OP_LAST; op++) {
-		begin(op % 3 ? 0 : IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN);
+		begin(op % 8);
 		put_register(IORING_REGISTER_FILES, 3, 0x3000, 8);
 		put_register(IORING_REGISTER_BUFFERS, 3, 8, 4);
 		for (uint8_t i = 0; i < sizeof(flags); i++) {
@@ -120,7 +120,7 @@ static void registers(void)
 {
 	for (uint8_t op = 0; op < IORING_REGISTER_LAST; op++) {
 		for (uint8_t nr = 0; nr < 3; nr++) {
-			begin(op % 2 ? 0 : IORING_SETUP_R_DISABLED);
+			begin(op % 2 ? 0 : 5);
 			put_register(op, nr ? 3 : 0, 0x3000, nr);
 			put_poke(0x4000, 3, 0, nr);
 			put_poke(0x4008, 7, 3, 0x20000);

@@ -64,7 +64,7 @@ static struct ring ring, other;
 static void die(const char *what)
 {
 	perror(what);
-	exit(2);
+	abort();
 }
 
 static void nothing(int sig)
@@ -182,10 +182,28 @@ static void *map_ring(int fd, size_t bytes, uint64_t offset)
 	return fu_ptr((uint64_t)ret);
 }
 
+/* Sets of flags that go together; a header of high value brings its own. */
+static uint32_t setup_flags(uint32_t in)
+{
+	static const uint32_t sets[] = {
+		0,
+		IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN,
+		IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SUBMIT_ALL,
+		IORING_SETUP_SQPOLL,
+		IORING_SETUP_IOPOLL,
+		IORING_SETUP_R_DISABLED | IORING_SETUP_SINGLE_ISSUER,
+		IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP | IORING_SETUP_CQE32,
+		IORING_SETUP_SQE128 | IORING_SETUP_NO_SQARRAY | IORING_SETUP_CQE_MIXED,
+	};
+
+	return in >> 24 == 0xff ? in : sets[in % 8];
+}
+
 static bool make(struct ring *r, const struct fuzz_header *h, unsigned number)
 {
 	/* Memory of the program's own and rings without a number are not for here. */
-	uint32_t flags = h->setup_flags & ~(IORING_SETUP_NO_MMAP | IORING_SETUP_REGISTERED_FD_ONLY);
+	uint32_t flags = setup_flags(h->setup_flags) &
+	                 ~(IORING_SETUP_NO_MMAP | IORING_SETUP_REGISTERED_FD_ONLY);
 	long fd;
 
 	memset(r, 0, sizeof(*r));
@@ -193,9 +211,11 @@ static bool make(struct ring *r, const struct fuzz_header *h, unsigned number)
 	r->p.cq_entries = h->cq_entries;
 	r->p.sq_thread_idle = 1;
 	r->p.wq_fd = (uint32_t)FIRST_FD + FD_RING;
-	fd = fu_io_uring_setup(h->sq_entries % 64, &r->p);
-	if (fd < 0)
+	fd = fu_io_uring_setup(1 + h->sq_entries % 64, &r->p);
+	if (fd < 0) {
+		errno = (int)-fd;
 		return false;
+	}
 	r->fd = FIRST_FD + (int)number;
 	dup3((int)fd, r->fd, O_CLOEXEC);
 	fu_fd_duped((int)fd, r->fd);
@@ -427,7 +447,10 @@ void world_run(const uint8_t *data, size_t bytes, const uint8_t weights[16])
 		return;
 	memcpy(arena, pristine, ARENA_BYTES);
 	open_all();
-	if (make(&ring, h, FD_RING) && make(&other, &plain, FD_RING2)) {
+	/* This one nothing that came before may prevent. */
+	if (!make(&other, &plain, FD_RING2))
+		die("io_uring_setup");
+	if (make(&ring, h, FD_RING)) {
 		while ((which = take(&data, &bytes, 1)) &&
 		       command(weights[*which % 16], &data, &bytes))
 			;
