@@ -53,6 +53,6 @@ int fu_madvise_issue(struct fu_req *req, u32 issue_flags)
 	const struct advise *a = fu_cmd(req, struct advise);
 
 	(void)issue_flags;
-	return fu_sys_result(req, fu_sys_block(&req->cancelled, SYS_madvise, (long)a->at,
-	                                       (long)a->len, a->advice, 0, 0, 0));
+	return fu_sys_any_result(req, fu_sys_block(&req->cancelled, SYS_madvise, (long)a->at,
+	                                           (long)a->len, a->advice, 0, 0, 0));
 }

@@ -193,7 +193,7 @@ int fu_recv_prep(struct fu_req *req, const struct fu_sqe *sqe)
 	struct recv *rv = fu_cmd(req, struct recv);
 	int ret = 0;
 
-	if (sqe->off)
+	if (sqe->off || (s32)sqe->len < 0)
 		return -EINVAL;
 	__builtin_memset(rv, 0, sizeof(*rv));
 	rv->msg = req->opcode == IORING_OP_RECVMSG;

@@ -5,7 +5,11 @@
 #ifndef FU_PATH_H
 #define FU_PATH_H
 
+#include <errno.h>
+#include <fcntl.h>
+
 #include "engine/engine.h"
+#include "rings/sys.h"
 
 struct fu_path {
 	char *s; /* NULL: nothing held */
@@ -26,6 +30,21 @@ int fu_dirfd_check(int dfd);
 static inline int fu_sys_result(struct fu_req *req, long ret)
 {
 	if (ret < 0)
+		return (int)ret;
+	fu_req_result(req, (s32)ret, 0);
+	return FU_DONE;
+}
+
+/*
+ * The same for operations whose failure the kernel takes for a result like any other: it breaks
+ * no link. Only a descriptor that is not there does, and being interrupted.
+ */
+static inline int fu_sys_any_result(struct fu_req *req, long ret)
+{
+	bool no_file =
+	        ret == -EBADF && req->op->needs_file && fu_sys(SYS_fcntl, req->fd, F_GETFL) < 0;
+
+	if (ret == -EINTR || no_file)
 		return (int)ret;
 	fu_req_result(req, (s32)ret, 0);
 	return FU_DONE;

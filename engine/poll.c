@@ -72,7 +72,8 @@ static int arm(struct fu_req *req)
 {
 	struct poll *poll = fu_cmd(req, struct poll);
 	struct fu_ctx *ctx = req->ctx;
-	u32 events = poll->events | ALWAYS;
+	/* Nobody else waits through this registration: exclusive it is in any case. */
+	u32 events = (poll->events & ~(u32)EPOLLEXCLUSIVE) | ALWAYS;
 	int ret;
 
 	if (!poll->multi || poll->level)
@@ -109,7 +110,7 @@ int fu_poll_add_issue(struct fu_req *req, u32 issue_flags)
 		u32 mask = poll->events & (EPOLLIN | EPOLLOUT | EPOLLRDNORM | EPOLLWRNORM);
 
 		fu_req_result(req, (s32)mask, 0);
-		return FU_DONE;
+		return mask ? FU_DONE : -EINVAL;
 	}
 	if (ret < 0)
 		return (int)ret;

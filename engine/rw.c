@@ -303,6 +303,14 @@ static int import_fixed(struct fu_req *req, const struct rw *rw)
 
 /* ---- issuing ---- */
 
+/* Of the files without positions, only sockets refuse one. */
+static bool is_socket(int fd)
+{
+	struct stat st;
+
+	return fu_sys(SYS_fstat, fd, &st) == 0 && S_ISSOCK(st.st_mode);
+}
+
 static long transfer(struct fu_req *req, struct rw *rw, int flags, bool block)
 {
 	long nr = rw->write ? SYS_pwritev2 : SYS_preadv2;
@@ -319,7 +327,7 @@ static long transfer(struct fu_req *req, struct rw *rw, int flags, bool block)
 		else
 			ret = fu_sys(nr, req->fd, iov, segs, pos, 0, flags);
 		/* A file without positions takes any offset for none. */
-		if (ret == -ESPIPE && pos != ~0ULL) {
+		if (ret == -ESPIPE && pos != ~0ULL && !(pos && is_socket(req->fd))) {
 			rw->pos = pos = ~0ULL;
 			continue;
 		}

@@ -4,6 +4,8 @@
  */
 #include "engine/sync.h"
 
+#include "engine/path.h"
+
 #include <errno.h>
 #include <sys/ioctl.h>
 
@@ -40,8 +42,7 @@ int fu_fsync_issue(struct fu_req *req, u32 issue_flags)
 	if ((s64)sync->off < 0 || (s64)(sync->off + sync->len) < 0)
 		return -EINVAL;
 	ret = fu_sys(nr, req->fd);
-	fu_req_result(req, (s32)ret, 0);
-	return ret < 0 ? (int)ret : FU_DONE;
+	return fu_sys_any_result(req, ret);
 }
 
 int fu_sync_file_range_prep(struct fu_req *req, const struct fu_sqe *sqe)
@@ -61,8 +62,7 @@ int fu_sync_file_range_issue(struct fu_req *req, u32 issue_flags)
 	long ret = fu_sys(SYS_sync_file_range, req->fd, sync->off, sync->len, sync->flags);
 
 	(void)issue_flags;
-	fu_req_result(req, (s32)ret, 0);
-	return ret < 0 ? (int)ret : FU_DONE;
+	return fu_sys_any_result(req, ret);
 }
 
 int fu_fallocate_prep(struct fu_req *req, const struct fu_sqe *sqe)
@@ -81,6 +81,5 @@ int fu_fallocate_issue(struct fu_req *req, u32 issue_flags)
 	                        (long)sync->off, (long)sync->len, 0, 0);
 
 	(void)issue_flags;
-	fu_req_result(req, (s32)ret, 0);
-	return ret < 0 ? (int)ret : FU_DONE;
+	return fu_sys_any_result(req, ret);
 }

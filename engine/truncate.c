@@ -25,6 +25,6 @@ int fu_ftruncate_issue(struct fu_req *req, u32 issue_flags)
 	u64 len = fu_cmd(req, struct truncate)->len;
 
 	(void)issue_flags;
-	return fu_sys_result(
+	return fu_sys_any_result(
 	        req, fu_sys_block(&req->cancelled, SYS_ftruncate, req->fd, (long)len, 0, 0, 0, 0));
 }

@@ -251,6 +251,32 @@ static void test_async(void **state)
 	close(fd);
 }
 
+/* What these fail with is a result like any other, unless there is no file at all. */
+static void test_sync_breaks_nothing(void **state)
+{
+	const int ops[] = { IORING_OP_FSYNC, IORING_OP_SYNC_FILE_RANGE, IORING_OP_FALLOCATE };
+	int p[2];
+
+	(void)state;
+	assert_int_equal(pipe(p), 0);
+	for (unsigned i = 0; i < 6; i++) {
+		struct io_uring_cqe cqe;
+
+		tr_prep(&ring, ops[i % 3], i < 3 ? p[0] : 9999, NULL, 0, 0, 1)->flags =
+		        IOSQE_IO_LINK;
+		tr_prep(&ring, IORING_OP_NOP, -1, NULL, 0, 0, 2);
+		assert_int_equal(tr_submit(&ring), 2);
+		assert_int_equal(tr_wait(&ring, &cqe), 0);
+		assert_int_equal(cqe.user_data, 1);
+		assert_true(cqe.res < 0);
+		assert_int_equal(tr_wait(&ring, &cqe), 0);
+		assert_int_equal(cqe.user_data, 2);
+		assert_int_equal(cqe.res, i < 3 ? 0 : -ECANCELED);
+	}
+	close(p[0]);
+	close(p[1]);
+}
+
 /* A cancellation on a worker that names itself finds itself running. */
 static void test_cancels_itself(void **state)
 {
@@ -296,7 +322,8 @@ static const struct CMUnitTest tests[] = {
 	ON_RING(test_bad_sqe_in_chain),    ON_RING(test_link_ends_with_batch),
 	ON_RING(test_link_waits_for_pipe), ON_RING(test_drain),
 	ON_RING(test_drain_with_link),     ON_RING(test_async),
-	ON_RING(test_cancels_itself),      ON_RING(test_many_async_on_pipes),
+	ON_RING(test_cancels_itself),      ON_RING(test_sync_breaks_nothing),
+	ON_RING(test_many_async_on_pipes),
 };
 
 TR_MAIN("links", tests)

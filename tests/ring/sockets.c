@@ -304,6 +304,26 @@ static int command(struct tr_ring *r, int fd, unsigned op, unsigned level, unsig
 	return run_with(r, sqe, 5);
 }
 
+/* A socket has no positions but the first; lengths are not negative. */
+static void test_read_and_receive(void **state)
+{
+	struct tr_ring r;
+	int fds[2];
+	char buf[8];
+
+	(void)state;
+	assert_int_equal(tr_init(&r, 8, 0), 0);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
+	assert_int_equal(tr_do(&r, IORING_OP_WRITE, fds[0], "hello", 5, 1), -ESPIPE);
+	assert_int_equal(tr_do(&r, IORING_OP_WRITE, fds[0], "hello", 5, 0), 5);
+	assert_int_equal(tr_do(&r, IORING_OP_READ, fds[1], buf, 8, 1), -ESPIPE);
+	assert_int_equal(tr_do(&r, IORING_OP_READ, fds[1], buf, 8, -1ULL), 5);
+	assert_int_equal(tr_do(&r, IORING_OP_RECV, fds[1], buf, 1U << 31, 0), -EINVAL);
+	tr_exit(&r);
+	close(fds[0]);
+	close(fds[1]);
+}
+
 /* The end of a TCP stream counts as something that is left to receive. */
 static void test_end_is_left(void **state)
 {
@@ -368,7 +388,7 @@ int main(void)
 		cmocka_unit_test(test_accept),      cmocka_unit_test(test_accept_rebind),
 		cmocka_unit_test(test_connect),     cmocka_unit_test(test_send_waitall),
 		cmocka_unit_test(test_send_zc),     cmocka_unit_test(test_commands),
-		cmocka_unit_test(test_end_is_left),
+		cmocka_unit_test(test_end_is_left), cmocka_unit_test(test_read_and_receive),
 	};
 
 	return tr_run_group("sockets", tests, sizeof(tests) / sizeof(tests[0]));
