@@ -411,14 +411,14 @@ bool tr_under_shim(void)
 
 bool tr_has_op(struct tr_ring *r, int op)
 {
-	struct {
+	union {
 		struct io_uring_probe head;
-		struct io_uring_probe_op ops[256];
+		char bytes[sizeof(struct io_uring_probe) + 256 * sizeof(struct io_uring_probe_op)];
 	} probe;
 
 	memset(&probe, 0, sizeof(probe));
 	assert_int_equal(tr_sys_register(r->fd, IORING_REGISTER_PROBE, &probe, 256), 0);
-	return probe.ops[op].flags & IO_URING_OP_SUPPORTED;
+	return probe.head.ops[op].flags & IO_URING_OP_SUPPORTED;
 }
 
 bool tr_has_rwf(int fd, int flag)
