@@ -14,28 +14,58 @@
  *
  * The parked thread also finds a leader that will never come back, because a signal handler
  * has jumped out of its wait or the thread has ended: a leader that lives moves `epoch` several
- * times a second.
+ * times a second. Such a handler may come when the kernel has already filled in events: they
+ * lie in the leader's seat, not on its stack, and are handled by whoever finds that it has gone.
  */
 #include "engine/leader.h"
 
 #include <errno.h>
+#include <sys/epoll.h>
 
 #include "engine/poller.h"
 #include "engine/registry.h"
+#include "rings/mem.h"
 #include "rings/sys.h"
 
 #define TICK_NS  1000000LL
 #define SLICE_NS 200000000LL  /* a leader's longest sleep */
-#define LEASE_NS 1000000000LL /* after this without a sign a leader is gone */
+#define LEASE_NS 3000000000LL /* after this without a sign a leader is gone */
+
+#define SEATS 16U
+
+/* Where a leader fetches events. Its owner alone uses it while it leads. */
+static struct seat {
+	u32 owner; /* a tid, or 0 */
+	struct epoll_event events[FU_POLLER_EVENTS];
+} seats[SEATS];
 
 static struct {
-	u32 led;       /* the set is the leader's, not the thread's */
-	u32 leader;    /* its tid, 0 for nobody at the moment */
-	u32 epoch;     /* moves whenever somebody leads */
-	u32 followers; /* threads that wait for completions otherwise */
-	u32 drowsy;    /* the parked thread relies on the leader to wake it */
-	u32 seq;       /* futex of the parked thread */
+	u32 led;           /* the set is the leader's, not the thread's */
+	u32 leader;        /* its tid, 0 for nobody at the moment */
+	u32 epoch;         /* moves whenever somebody leads */
+	u32 followers;     /* threads that wait for completions otherwise */
+	u32 drowsy;        /* the parked thread relies on the leader to wake it */
+	u32 seq;           /* futex of the parked thread */
+	struct seat *seat; /* the leader's */
 } lead;
+
+/* A seat for the calling thread, its old one if it has left that by a jump; NULL: none is free. */
+static struct seat *take_seat(u32 me)
+{
+	for (u32 i = 0; i < SEATS; i++) {
+		if (fu_load_relaxed(&seats[i].owner) == me)
+			return &seats[i];
+	}
+	for (u32 i = 0; i < SEATS; i++) {
+		u32 none = 0;
+
+		if (!fu_load_relaxed(&seats[i].owner) &&
+		    __atomic_compare_exchange_n(&seats[i].owner, &none, me, false, __ATOMIC_ACQUIRE,
+		                                __ATOMIC_RELAXED))
+			return &seats[i];
+	}
+	return NULL;
+}
 
 void fu_leader_unpark(void)
 {
@@ -56,23 +86,35 @@ void fu_leader_hand_back(void)
 		hand_back();
 }
 
+/* Becomes the leader if nobody is. */
+static bool sit_down(u32 me)
+{
+	struct seat *seat = take_seat(me);
+	u32 none = 0;
+
+	if (!seat)
+		return false;
+	/* Our own mark: a signal handler has jumped out of an earlier wait. */
+	if (!__atomic_compare_exchange_n(&lead.leader, &none, me, false, __ATOMIC_SEQ_CST,
+	                                 __ATOMIC_RELAXED) &&
+	    none != me) {
+		fu_store_release(&seat->owner, 0);
+		return false;
+	}
+	fu_store_relaxed(&lead.seat, seat);
+	fu_store_relaxed(&lead.epoch, fu_load_relaxed(&lead.epoch) + 1);
+	__atomic_store_n(&lead.led, 1, __ATOMIC_SEQ_CST);
+	if (none == me)
+		fu_poller_handle(seat->events, FU_POLLER_EVENTS);
+	return true;
+}
+
 bool fu_leader_try(struct fu_ctx *ctx)
 {
-	u32 none = 0, me = fu_tid();
-	bool mine;
-
 	/* Posts of other processes would not find us here. */
 	if (fu_poller_has_requests(ctx) && !fu_load_relaxed(&ctx->ring.ctrl->shared) &&
-	    !fu_load_relaxed(&lead.followers)) {
-		mine = __atomic_compare_exchange_n(&lead.leader, &none, me, false, __ATOMIC_SEQ_CST,
-		                                   __ATOMIC_RELAXED);
-		/* Our own mark: a signal handler has jumped out of an earlier wait. */
-		if (mine || none == me) {
-			fu_store_relaxed(&lead.epoch, fu_load_relaxed(&lead.epoch) + 1);
-			__atomic_store_n(&lead.led, 1, __ATOMIC_SEQ_CST);
-			return true;
-		}
-	}
+	    !fu_load_relaxed(&lead.followers) && sit_down(fu_tid()))
+		return true;
 	__atomic_fetch_add(&lead.followers, 1, __ATOMIC_SEQ_CST);
 	fu_leader_hand_back();
 	return false;
@@ -85,7 +127,18 @@ void fu_leader_not_waiting(void)
 
 void fu_leader_leave(void)
 {
-	__atomic_store_n(&lead.leader, 0, __ATOMIC_SEQ_CST);
+	u32 me = fu_tid();
+
+	for (u32 i = 0; i < SEATS; i++) {
+		if (fu_load_relaxed(&seats[i].owner) == me) {
+			fu_store_release(&seats[i].owner, 0);
+			break;
+		}
+	}
+	/* If it was away for too long somebody else may lead by now. */
+	if (!__atomic_compare_exchange_n(&lead.leader, &me, 0, false, __ATOMIC_SEQ_CST,
+	                                 __ATOMIC_RELAXED))
+		return;
 	if (fu_load_relaxed(&lead.followers))
 		hand_back();
 	else if (fu_load_relaxed(&lead.drowsy) &&
@@ -108,7 +161,8 @@ void fu_leader_wake(struct fu_ctx *ctx)
 long fu_leader_wait(struct fu_ctx *ctx, s64 left_ns, const u64 *mask)
 {
 	s64 slice = left_ns < 0 || left_ns > SLICE_NS ? SLICE_NS : left_ns;
-	long ret = fu_poller_turn(&ctx->leader_listens, slice, mask);
+	struct seat *seat = take_seat(fu_tid());
+	long ret = fu_poller_turn(seat->events, &ctx->leader_listens, slice, mask);
 
 	fu_store_relaxed(&lead.epoch, fu_load_relaxed(&lead.epoch) + 1);
 	if (ret == -ETIMEDOUT && slice != left_ns)
@@ -148,4 +202,5 @@ void fu_leader_park(void)
 void fu_leader_reset(void)
 {
 	lead.led = lead.leader = lead.followers = lead.drowsy = 0;
+	fu_memset(seats, 0, sizeof(seats));
 }

@@ -34,7 +34,6 @@
 
 #define CHUNK_SLOTS 256U
 #define MAX_CHUNKS  4096U
-#define MAX_EVENTS  64
 
 #define HARVEST_EVENTS   16
 #define HARVEST_PATIENCE 20 /* yields to a thread that is handling an event just now */
@@ -181,6 +180,8 @@ static bool handle(const struct epoll_event *events, long n)
 		struct fu_req *req = NULL;
 		struct fu_ctx *ctx = NULL;
 
+		if (!events[i].events)
+			continue;
 		if ((u32)(events[i].data.u64 >> 32) == GEN_SPECIAL) {
 			special_event((u32)events[i].data.u64);
 			continue;
@@ -212,9 +213,15 @@ void fu_poller_harvest(void)
 	if (fu_likely(!fu_load_relaxed(&poller.requests)))
 		return;
 	do {
+		bool reap;
+
+		/* No handler of the program may jump away from events that have been fetched. */
+		fu_critical_enter();
 		n = fu_sys(SYS_epoll_wait, fu_load_relaxed(&poller.epfd), events, HARVEST_EVENTS,
 		           0);
-		if (n > 0 && handle(events, n))
+		reap = n > 0 && handle(events, n);
+		fu_critical_leave();
+		if (reap)
 			fu_registry_reap();
 	} while (n == HARVEST_EVENTS);
 	for (int i = 0; i < HARVEST_PATIENCE && fu_load_acquire(&poller.handling); i++)
@@ -251,28 +258,41 @@ static long wait_events(struct epoll_event *events, s64 timeout_ns, const u64 *m
 
 	/* Whole milliseconds, like those of a leader without a limit, need neither. */
 	if (timeout_ns % 1000000 == 0)
-		return fu_sys(SYS_epoll_pwait, epfd, events, MAX_EVENTS, timeout_ns / 1000000, mask,
-		              sizeof(*mask));
+		return fu_sys(SYS_epoll_pwait, epfd, events, FU_POLLER_EVENTS, timeout_ns / 1000000,
+		              mask, sizeof(*mask));
 	if (!fu_load_relaxed(&no_pwait2)) {
-		ret = fu_sys(NR_EPOLL_PWAIT2, epfd, events, MAX_EVENTS, &ts, mask, sizeof(*mask));
+		ret = fu_sys(NR_EPOLL_PWAIT2, epfd, events, FU_POLLER_EVENTS, &ts, mask,
+		             sizeof(*mask));
 		if (ret != -ENOSYS && ret != -EPERM)
 			return ret;
 		fu_store_relaxed(&no_pwait2, true);
 	}
 	ret = fu_sys(SYS_ppoll, &pfd, 1, &ts, mask, sizeof(*mask));
-	return ret > 0 ? fu_sys(SYS_epoll_wait, epfd, events, MAX_EVENTS, 0) : ret;
+	return ret > 0 ? fu_sys(SYS_epoll_wait, epfd, events, FU_POLLER_EVENTS, 0) : ret;
 }
 
-long fu_poller_turn(u32 *listens, s64 timeout_ns, const u64 *mask)
+long fu_poller_turn(struct epoll_event *events, u32 *listens, s64 timeout_ns, const u64 *mask)
 {
-	struct epoll_event events[MAX_EVENTS];
 	long n = wait_events(events, timeout_ns, mask);
 
 	/* Awake: what we post ourselves needs no wake-up. */
 	fu_store_relaxed(listens, 0);
-	if (n > 0 && handle(events, n))
-		fu_registry_reap();
+	if (n > 0)
+		fu_poller_handle(events, (u32)n);
 	return n ? n : -ETIMEDOUT;
+}
+
+void fu_poller_handle(struct epoll_event *events, u32 n)
+{
+	bool reap;
+
+	fu_critical_enter();
+	reap = handle(events, n);
+	for (u32 i = 0; i < n; i++)
+		events[i].events = 0;
+	fu_critical_leave();
+	if (reap)
+		fu_registry_reap();
 }
 
 /*
@@ -294,7 +314,7 @@ static bool leave(void)
 
 static void *poller_main(void *arg)
 {
-	struct epoll_event events[MAX_EVENTS];
+	struct epoll_event events[FU_POLLER_EVENTS];
 
 	(void)arg;
 	__atomic_store_n(&poller.tid, fu_tid(), __ATOMIC_SEQ_CST);
@@ -309,7 +329,8 @@ static void *poller_main(void *arg)
 			return NULL;
 		}
 		fu_unlock(&poller.lock);
-		n = fu_sys(SYS_epoll_wait, fu_load_relaxed(&poller.epfd), events, MAX_EVENTS, -1);
+		n = fu_sys(SYS_epoll_wait, fu_load_relaxed(&poller.epfd), events, FU_POLLER_EVENTS,
+		           -1);
 		if (n > 0 && handle(events, n))
 			fu_registry_reap();
 	}

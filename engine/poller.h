@@ -5,6 +5,7 @@
 #include "rings/types.h"
 
 struct fu_ctx;
+struct epoll_event;
 
 /* One timer descriptor per clock: monotonic, realtime, boottime. */
 #define FU_POLLER_TIMERS 3
@@ -21,11 +22,17 @@ int fu_poller_timerfd(u32 timer, u32 clock);
 void fu_poller_harvest(void);
 /* Whether there is anything in the set, or of the ring in the kernel's AIO, to wait for. A hint. */
 bool fu_poller_has_requests(const struct fu_ctx *ctx);
+/* Events that are fetched at once. */
+#define FU_POLLER_EVENTS 64U
 /*
- * Waits for events and handles them; *listens is cleared in between. Returns how many, or
- * -ETIMEDOUT, -EINTR. No lock held.
+ * Waits for events and handles them; *listens is cleared in between. `events` has room for
+ * FU_POLLER_EVENTS, each with no bit in `events`, and is left so: if a signal handler jumps away
+ * in between, what has bits is for fu_poller_handle. Returns how many, or -ETIMEDOUT, -EINTR. No
+ * lock held.
  */
-long fu_poller_turn(u32 *listens, s64 timeout_ns, const u64 *mask);
+long fu_poller_turn(struct epoll_event *events, u32 *listens, s64 timeout_ns, const u64 *mask);
+/* Handles the first n events; those without bits do nothing. */
+void fu_poller_handle(struct epoll_event *events, u32 n);
 /* Makes whoever waits on the set look around. Any lock may be held. */
 void fu_poller_kick(void);
 /* Makes the thread look around, and leave if the last ring has gone. */

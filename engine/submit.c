@@ -256,7 +256,12 @@ static void issue_first(struct fu_req *req, u32 left)
 static int submit_one(struct fu_ctx *ctx, struct fu_req *req, const struct fu_sqe *sqe, u32 left)
 {
 	struct fu_sqe copy = *(const volatile struct fu_sqe *)sqe;
-	int ret = init_req(ctx, req, &copy);
+	int ret;
+
+	/* What the batch reads may be what this one's preparation looks at. */
+	if (ctx->aio_queued && (copy.opcode >= IORING_OP_LAST || !fu_ops[copy.opcode].iocb))
+		fu_aio_flush(ctx);
+	ret = init_req(ctx, req, &copy);
 
 	if (fu_unlikely(ret)) {
 		fu_aio_flush(ctx);
