@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -20,6 +21,7 @@
 #include <unistd.h>
 
 #include "engine/entry.h"
+#include "engine/thread.h"
 #include "rings/abi.h"
 
 #define ARENA_BYTES (256UL * 1024)
@@ -101,6 +103,37 @@ static void fill_pristine(void)
 		pristine[i] = (uint8_t)(i * 31);
 }
 
+struct start {
+	void *(*fn)(void *);
+	void *arg;
+};
+
+static void *report_faults(void *arg)
+{
+	struct start start = *(struct start *)arg;
+	sigset_t faults;
+
+	free(arg);
+	sigemptyset(&faults);
+	sigaddset(&faults, SIGSEGV);
+	sigaddset(&faults, SIGBUS);
+	sigaddset(&faults, SIGILL);
+	sigaddset(&faults, SIGFPE);
+	sigaddset(&faults, SIGABRT);
+	pthread_sigmask(SIG_UNBLOCK, &faults, NULL);
+	return start.fn(start.arg);
+}
+
+/* The engine's threads block all signals: a fault there would kill without a report. */
+static int create_thread(pthread_t *thread, const pthread_attr_t *attr, void *(*fn)(void *),
+                         void *arg)
+{
+	struct start *start = malloc(sizeof(*start));
+
+	*start = (struct start){ fn, arg };
+	return pthread_create(thread, attr, report_faults, start);
+}
+
 void world_init(void)
 {
 	const struct rlimit file_size = { 4 << 20, 4 << 20 };
@@ -120,6 +153,7 @@ void world_init(void)
 	}
 	if (chdir(dir))
 		die(dir);
+	fu_pthread_create = create_thread;
 	setrlimit(RLIMIT_FSIZE, &file_size);
 	/* The engine interrupts its workers with SIGSYS; the rest is what the stream can cause. */
 	sigaction(SIGSYS, &sa, NULL);
