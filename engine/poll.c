@@ -1,5 +1,6 @@
 /*
- * POLL_ADD (one-shot, multishot, level-triggered) and POLL_REMOVE with its updates.
+ * POLL_ADD (one-shot, multishot) and POLL_REMOVE with its updates. IORING_POLL_ADD_LEVEL has a
+ * number, but no kernel up to 6.18 takes it.
  *
  * One-shot: asked once at once, then armed. Multishot: the poller's registration
  * stays and each event posts a CQE with IORING_CQE_F_MORE, until one no longer fits
@@ -20,7 +21,6 @@
 struct poll {
 	u32 events; /* EPOLL* wanted */
 	u8 multi;
-	u8 level;
 };
 
 struct poll_update {
@@ -28,7 +28,7 @@ struct poll_update {
 	u64 new_user_data;
 	u32 events;
 	u32 flags;
-	bool multi, level;
+	bool multi;
 };
 
 static u32 parse_events(const struct fu_sqe *sqe)
@@ -44,13 +44,12 @@ int fu_poll_add_prep(struct fu_req *req, const struct fu_sqe *sqe)
 
 	if (sqe->buf_index || sqe->off || sqe->addr)
 		return -EINVAL;
-	if (flags & ~(u32)(IORING_POLL_ADD_MULTI | IORING_POLL_ADD_LEVEL))
+	if (flags & ~(u32)IORING_POLL_ADD_MULTI)
 		return -EINVAL;
 	if ((flags & IORING_POLL_ADD_MULTI) && (req->flags & FU_REQ_CQE_SKIP))
 		return -EINVAL;
 	*poll = (struct poll){ .events = parse_events(sqe),
-		               .multi = !!(flags & IORING_POLL_ADD_MULTI),
-		               .level = !!(flags & IORING_POLL_ADD_LEVEL) };
+		               .multi = !!(flags & IORING_POLL_ADD_MULTI) };
 	return 0;
 }
 
@@ -76,7 +75,7 @@ static int arm(struct fu_req *req)
 	u32 events = (poll->events & ~(u32)EPOLLEXCLUSIVE) | ALWAYS;
 	int ret;
 
-	if (!poll->multi || poll->level)
+	if (!poll->multi)
 		events |= EPOLLONESHOT;
 	fu_lock(&ctx->lock);
 	fu_track(req, FU_AT_POLLER);
@@ -93,7 +92,7 @@ int fu_poll_add_issue(struct fu_req *req, u32 issue_flags)
 	long ret;
 
 	(void)issue_flags;
-	fu_fd_polled(req->fd, poll->multi && !poll->level);
+	fu_fd_polled(req->fd, poll->multi);
 	if (!poll->multi) {
 		ret = ready_now(req, poll->events);
 		if (ret) {
@@ -164,16 +163,15 @@ int fu_poll_remove_prep(struct fu_req *req, const struct fu_sqe *sqe)
 	if (sqe->buf_index || sqe->splice_fd_in)
 		return -EINVAL;
 	if (flags & ~(u32)(IORING_POLL_UPDATE_EVENTS | IORING_POLL_UPDATE_USER_DATA |
-	                   IORING_POLL_ADD_MULTI | IORING_POLL_ADD_LEVEL))
+	                   IORING_POLL_ADD_MULTI))
 		return -EINVAL;
-	/* MULTI and LEVEL describe new events; alone they mean nothing. */
+	/* MULTI describes new events; alone it means nothing. */
 	if (flags == IORING_POLL_ADD_MULTI)
 		return -EINVAL;
 	*upd = (struct poll_update){ .old_user_data = sqe->addr,
 		                     .new_user_data = sqe->off,
 		                     .flags = flags,
-		                     .multi = !!(flags & IORING_POLL_ADD_MULTI),
-		                     .level = !!(flags & IORING_POLL_ADD_LEVEL) };
+		                     .multi = !!(flags & IORING_POLL_ADD_MULTI) };
 	if (!(flags & IORING_POLL_UPDATE_USER_DATA) && sqe->off)
 		return -EINVAL;
 	if (flags & IORING_POLL_UPDATE_EVENTS)
@@ -227,7 +225,6 @@ int fu_poll_remove_issue(struct fu_req *req, u32 issue_flags)
 		if (upd->flags & IORING_POLL_UPDATE_EVENTS) {
 			poll->events = upd->events;
 			poll->multi = upd->multi;
-			poll->level = upd->level;
 		}
 		if (upd->flags & IORING_POLL_UPDATE_USER_DATA)
 			target->user_data = upd->new_user_data;

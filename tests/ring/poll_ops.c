@@ -202,6 +202,29 @@ static void test_closed_while_polled(void **state)
 	close(p[1]);
 }
 
+/* Which flags there are: IORING_POLL_ADD_LEVEL (8) has a number only. */
+static void test_flags(void **state)
+{
+	int p[2];
+
+	(void)state;
+	assert_int_equal(pipe(p), 0);
+	assert_int_equal(write(p[1], "x", 1), 1);
+	for (unsigned flags = 0; flags < 10; flags++) {
+		if (flags == IORING_POLL_ADD_MULTI)
+			continue;
+		tr_prep(&ring, IORING_OP_POLL_ADD, p[0], NULL, flags, 0, flags)->poll32_events =
+		        POLLIN;
+		assert_int_equal(tr_submit(&ring), 1);
+		expect(flags, flags ? -EINVAL : POLLIN);
+		tr_prep(&ring, IORING_OP_POLL_REMOVE, -1, (void *)77, flags, 0, flags);
+		assert_int_equal(tr_submit(&ring), 1);
+		expect(flags, flags < 8 ? -ENOENT : -EINVAL);
+	}
+	close(p[0]);
+	close(p[1]);
+}
+
 #define ON_RING(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 static const struct CMUnitTest tests[] = {
@@ -212,6 +235,7 @@ static const struct CMUnitTest tests[] = {
 	ON_RING(test_same_file_many_times),
 	ON_RING(test_in_and_out_apart),
 	ON_RING(test_closed_while_polled),
+	ON_RING(test_flags),
 };
 
 TR_MAIN("poll_ops", tests)
