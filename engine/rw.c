@@ -536,7 +536,7 @@ int fu_rw_iocb_done(struct fu_req *req, long res)
 	return ret == TRY_AGAIN ? attempt(req, rw, FU_ISSUE_NONBLOCK) : ret;
 }
 
-/* Metadata that the file cannot carry, or a ring, which has nothing to read or write. */
+/* Metadata that the file cannot carry, unknown flags, or a ring, which has nothing to read. */
 static int refuse(const struct fu_req *req, const struct rw *rw)
 {
 	struct iovec none = { NULL, 0 };
@@ -569,7 +569,8 @@ static int issue(struct fu_req *req, u32 issue_flags)
 			return -EBADF;
 		if (!(fl & O_DIRECT))
 			return -EOPNOTSUPP;
-	} else if (fu_unlikely(rw->metadata || fu_fd_names_ring(req->fd))) {
+	} else if (fu_unlikely(rw->metadata || (rw->rw_flags & ~RWF_KNOWN) ||
+	                       fu_fd_names_ring(req->fd))) {
 		return refuse(req, rw);
 	} else if ((rw->rw_flags & RWF_HIPRI) && !(rw->rw_flags & ~RWF_KNOWN)) {
 		return -EINVAL;

@@ -69,6 +69,25 @@ static void test_read_positions(void **state)
 	}
 }
 
+/* Flags that nobody knows are refused at once, also where a read would have to wait. */
+static void test_unknown_flags(void **state)
+{
+	int p[2];
+
+	(void)state;
+	assert_int_equal(pipe(p), 0);
+	for (int i = 0; i < 3; i++) {
+		tr_prep(&ring, IORING_OP_READ, i ? p[0] : file, buf, 10, 0, 1)->rw_flags = 0x10000;
+		assert_int_equal(tr_run(&ring, 1), -EOPNOTSUPP);
+		tr_prep(&ring, IORING_OP_WRITE, i ? p[1] : file, buf, 10, 0, 1)->rw_flags = 0x10000;
+		assert_int_equal(tr_run(&ring, 1), -EOPNOTSUPP);
+	}
+	/* The file has taught nothing wrong by that. */
+	assert_int_equal(tr_do(&ring, IORING_OP_READ, file, buf, 10, 0), 10);
+	close(p[0]);
+	close(p[1]);
+}
+
 static void test_current_position(void **state)
 {
 	(void)state;
@@ -458,6 +477,7 @@ static void test_file_limit(void **state)
 static const struct CMUnitTest tests[] = {
 	ON_FILE(test_read_positions),
 	ON_FILE(test_current_position),
+	ON_FILE(test_unknown_flags),
 	ON_FILE(test_write),
 	ON_FILE(test_append),
 	ON_FILE(test_vectors),
