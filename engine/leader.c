@@ -13,8 +13,8 @@
  * own. It does not look that often while a leader sleeps: then the leader wakes it on leaving.
  *
  * The parked thread also finds a leader that will never come back, because a signal handler
- * has jumped out of its wait or the thread has ended: a leader that lives moves `epoch` several
- * times a second. Such a handler may come when the kernel has already filled in events: they
+ * has jumped out of its wait or the thread has ended: a leader that lives moves `epoch` twice
+ * a second. Such a handler may come when the kernel has already filled in events: they
  * lie in the leader's seat, not on its stack, and are handled by whoever finds that it has gone.
  */
 #include "engine/leader.h"
@@ -28,7 +28,7 @@
 #include "rings/sys.h"
 
 #define TICK_NS  1000000LL
-#define SLICE_NS 200000000LL  /* a leader's longest sleep */
+#define SLICE_NS 500000000LL  /* a leader's longest sleep */
 #define LEASE_NS 3000000000LL /* after this without a sign a leader is gone */
 
 #define SEATS 16U
