@@ -40,17 +40,18 @@ static void become_this_process(void)
 	} else {
 		fu_wipe_init();
 		fu_ringfds_init();
-		initialised = true;
 	}
 	fu_store_release(&fu_wipe->gen, pid);
+	/* Last: with `initialised` and without gen this would look like a forked child. */
+	fu_store_release(&initialised, true);
 }
 
 void fu_process_enter(void)
 {
-	if (fu_likely(initialised && fu_load_acquire(&fu_wipe->gen)))
+	if (fu_likely(fu_load_acquire(&initialised) && fu_load_acquire(&fu_wipe->gen)))
 		return;
 	/* In a fresh child the lock may bear the mark of a thread that does not exist here. */
-	if (initialised)
+	if (fu_load_acquire(&initialised))
 		init_lock.word = 0;
 	fu_lock(&init_lock);
 	if (!initialised || !fu_load_acquire(&fu_wipe->gen))
