@@ -158,6 +158,17 @@ void fu_leader_wake(struct fu_ctx *ctx)
 		fu_poller_kick();
 }
 
+void fu_leader_pass_on(void)
+{
+	u32 leader = fu_load_relaxed(&lead.leader);
+
+	if (leader && leader != fu_tid()) {
+		/* Should this be the poller's thread, it is not to fetch the next one too. */
+		fu_store_relaxed(&lead.led, 1);
+		fu_poller_kick();
+	}
+}
+
 long fu_leader_wait(struct fu_ctx *ctx, s64 left_ns, const u64 *mask)
 {
 	s64 slice = left_ns < 0 || left_ns > SLICE_NS ? SLICE_NS : left_ns;

@@ -28,6 +28,8 @@ void fu_leader_not_waiting(void);
 
 /* A CQE was posted in ctx: wakes the leader if that is what it waits for. */
 void fu_leader_wake(struct fu_ctx *ctx);
+/* The calling thread has fetched a wake-up: sends it on if it was meant for the leader. */
+void fu_leader_pass_on(void);
 /* The program goes to sleep in a call of its own: the set is the poller thread's again. */
 void fu_leader_hand_back(void);
 /* The poller's thread: sleeps while the set is somebody else's. */

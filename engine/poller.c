@@ -166,7 +166,9 @@ static enum slot_kind take_event(const struct epoll_event *ev, struct fu_req **r
 
 static void special_event(u32 what)
 {
-	if (what != FU_POLLER_WAKE)
+	if (what == FU_POLLER_WAKE)
+		fu_leader_pass_on();
+	else
 		fu_timers_expire(what);
 }
 

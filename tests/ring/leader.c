@@ -1,8 +1,8 @@
 /*
  * Who handles events while threads wait for completions, come and go: a waiter that another
  * thread's request has to wake, a program that stops entering while something is armed, one
- * whose signal handler jumps out of its wait, several waiters on several rings, and one that
- * sleeps in a call of its own.
+ * whose signal handler jumps out of its wait, several waiters on several rings, one that
+ * sleeps in a call of its own, and one beside a thread that only looks.
  */
 #include "tests/ring_util.h"
 
@@ -281,13 +281,68 @@ static void test_many_waiters(void **state)
 	}
 }
 
+struct onlooker {
+	int fd;    /* written to once a round */
+	int round; /* atomic: negative for the end */
+	struct tr_ring ring;
+};
+
+/* Ends what the other thread waits for, and looks for events of its own all the time. */
+static void *look_on(void *arg)
+{
+	struct onlooker *o = arg;
+
+	for (int done = 0, now; (now = __atomic_load_n(&o->round, __ATOMIC_ACQUIRE)) >= 0;) {
+		if (now != done) {
+			done = now;
+			assert_int_equal(write(o->fd, "x", 1), 1);
+		}
+		assert_int_equal(tr_sys_enter(o->ring.fd, 0, 0, IORING_ENTER_GETEVENTS, NULL, 0),
+		                 0);
+	}
+	return NULL;
+}
+
+/* A wait that another thread's completion ends, not an event, while a third fetches events. */
+static void test_onlooker(void **state)
+{
+	struct onlooker o = { .round = 0 };
+	struct io_uring_cqe cqe;
+	pthread_t t;
+	int fds[2];
+	char byte;
+
+	(void)state;
+	assert_int_equal(pipe(fds), 0);
+	o.fd = fds[1];
+	assert_int_equal(tr_init(&o.ring, 8, 0), 0);
+	arm(&o.ring, efd, 1);
+	assert_int_equal(tr_submit(&o.ring), 1);
+	assert_int_equal(pthread_create(&t, NULL, look_on, &o), 0);
+	for (int round = 1; round <= 500; round++) {
+		struct io_uring_sqe *sqe =
+		        tr_prep(&ring, IORING_OP_READ, fds[0], &byte, 1, (uint64_t)-1, 5);
+
+		sqe->flags = IOSQE_ASYNC;
+		assert_int_equal(tr_submit(&ring), 1);
+		__atomic_store_n(&o.round, round, __ATOMIC_RELEASE);
+		assert_int_equal(tr_wait_ms(&ring, &cqe, PATIENCE_MS), 0);
+		assert_int_equal(cqe.res, 1);
+	}
+	__atomic_store_n(&o.round, -1, __ATOMIC_RELEASE);
+	pthread_join(t, NULL);
+	tr_exit(&o.ring);
+	close(fds[0]);
+	close(fds[1]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 		T(test_woken_by_submitter), T(test_nobody_enters), T(test_sleeps_elsewhere),
 		T(test_timeout_after),      T(test_jump_out),      T(test_two_rings),
-		T(test_many_waiters),
+		T(test_many_waiters),       T(test_onlooker),
 	};
 
 	return tr_run_group("leader", tests, sizeof(tests) / sizeof(tests[0]));
