@@ -511,6 +511,8 @@ void fu_timeouts_counted(struct fu_ctx *ctx);
 
 /* Queues an owned request for a worker. 0, or -errno when there can be no worker at all. */
 int fu_pool_queue(struct fu_req *req);
+/* Whether requests of the kind that runs in order are on workers, or on their way, for its file. */
+bool fu_pool_has_key(const struct fu_req *req);
 /* Takes a queued request out (OK), or interrupts the worker that runs it (BUSY). */
 int fu_pool_take(struct fu_req *req);
 void fu_pool_reset(void);

@@ -456,6 +456,13 @@ static int attempt_trusted(struct fu_req *req, struct rw *rw)
 	return finish(req, rw, ret);
 }
 
+/* Whether attempt_trusted is the way. Writes on workers are not to be overtaken. */
+static bool is_trusted(struct fu_req *req, const struct rw *rw, u32 issue_flags)
+{
+	return rw->pos != ~0ULL && !(issue_flags & FU_ISSUE_WORKER) &&
+	       !(rw->write && fu_pool_has_key(req)) && fu_file_trust(req, rw->write);
+}
+
 static int attempt(struct fu_req *req, struct rw *rw, u32 issue_flags)
 {
 	u32 info = fu_file_info(req);
@@ -463,8 +470,7 @@ static int attempt(struct fu_req *req, struct rw *rw, u32 issue_flags)
 	int ret;
 
 	if (!(req->flags & FU_REQ_NOWAIT)) {
-		if ((info & refused) && rw->pos != ~0ULL && !(issue_flags & FU_ISSUE_WORKER) &&
-		    fu_file_trust(req, rw->write)) {
+		if ((info & refused) && is_trusted(req, rw, issue_flags)) {
 			ret = attempt_trusted(req, rw);
 			if (ret != -EAGAIN)
 				return ret;

@@ -7,7 +7,7 @@
  * or when the process's last ring has gone.
  *
  * Requests with the same hash key (writes to one file) run one after the other, in
- * the order in which they came.
+ * the order in which they came; and as long as there are any, no later one is done at once.
  */
 #include "engine/engine.h"
 
@@ -38,6 +38,7 @@ static struct {
 	bool ready;
 	struct class classes[2]; /* IO_WQ_BOUND, IO_WQ_UNBOUND */
 	u64 running_keys;        /* one bit for each key that a worker is at */
+	u32 keyed[KEY_BUCKETS];  /* requests queued or running, by key; read without the lock too */
 	cpu_set_t affinity, all; /* where workers may run; where the process could at first */
 	u32 affinity_seq;        /* changes of affinity, 0 for none */
 } pool;
@@ -62,9 +63,28 @@ static void pool_init(void)
 	pool.ready = true;
 }
 
-static u64 key_bit(const struct fu_req *req)
+static u32 key_of(const struct fu_req *req)
 {
-	return req->hash_key ? 1ULL << (req->hash_key % KEY_BUCKETS) : 0;
+	return (req->sqe_fd * 2 + !!(req->flags & FU_REQ_FIXED_FILE)) | 1U << 31;
+}
+
+static u64 key_bit(u32 key)
+{
+	return key ? 1ULL << (key % KEY_BUCKETS) : 0;
+}
+
+/* One more (1) or less (-1) with the key. lock held. */
+static void count_key(u32 key, s32 n)
+{
+	u32 *count = &pool.keyed[key % KEY_BUCKETS];
+
+	if (key)
+		fu_store_release(count, *count + (u32)n);
+}
+
+bool fu_pool_has_key(const struct fu_req *req)
+{
+	return fu_load_acquire(&pool.keyed[key_of(req) % KEY_BUCKETS]) != 0;
 }
 
 /* The next request that may run now, marked as running. lock held. */
@@ -74,10 +94,10 @@ static struct fu_req *pick(struct class *c)
 	{
 		struct fu_req *req = fu_list_entry(node, struct fu_req, queue);
 
-		if (pool.running_keys & key_bit(req))
+		if (pool.running_keys & key_bit(req->hash_key))
 			continue;
 		fu_list_del(node);
-		pool.running_keys |= key_bit(req);
+		pool.running_keys |= key_bit(req->hash_key);
 		req->worker_state = STATE_RUNNING;
 		req->worker_tid = fu_tid();
 		return req;
@@ -118,12 +138,13 @@ static void *worker_main(void *arg)
 		}
 
 		if (req) {
-			u64 bit = key_bit(req);
+			u32 key = req->hash_key;
 
 			fu_unlock(&pool.lock);
 			fu_req_run_on_worker(req);
 			fu_lock(&pool.lock);
-			pool.running_keys &= ~bit;
+			pool.running_keys &= ~key_bit(key);
+			count_key(key, -1);
 		} else if (!wait_for_work(c)) {
 			break;
 		}
@@ -137,6 +158,13 @@ static void wake_one(struct class *c)
 {
 	c->wake++;
 	fu_futex_wake(&c->wake, 1);
+}
+
+/* lock held */
+static void unqueue(struct fu_req *req)
+{
+	fu_list_del(&req->queue);
+	count_key(req->hash_key, -1);
 }
 
 int fu_pool_queue(struct fu_req *req)
@@ -153,11 +181,12 @@ int fu_pool_queue(struct fu_req *req)
 	if (!pool.ready)
 		pool_init();
 	if (req->op->hash_reg && bounded && !req->hash_key)
-		req->hash_key = (req->sqe_fd * 2 + !!(req->flags & FU_REQ_FIXED_FILE)) | 1U << 31;
+		req->hash_key = key_of(req);
 	req->bounded = bounded;
 	req->worker_state = STATE_QUEUED;
 	fu_list_add_tail(&c->queue, &req->queue);
-	if (pool.running_keys & key_bit(req)) {
+	count_key(req->hash_key, 1);
+	if (pool.running_keys & key_bit(req->hash_key)) {
 		/* The worker at this key comes to it next. */
 	} else if (c->idle) {
 		wake_one(c);
@@ -170,7 +199,7 @@ int fu_pool_queue(struct fu_req *req)
 			if (c->workers)
 				ret = 0;
 			else
-				fu_list_del(&req->queue);
+				unqueue(req);
 		}
 	}
 	fu_unlock(&pool.lock);
@@ -188,7 +217,7 @@ int fu_pool_take(struct fu_req *req)
 
 	fu_lock(&pool.lock);
 	if (req->worker_state == STATE_QUEUED) {
-		fu_list_del(&req->queue);
+		unqueue(req);
 	} else {
 		fu_store_release(&req->cancelled, 1);
 		fu_thread_interrupt(req->worker_tid);
@@ -217,6 +246,7 @@ void fu_pool_reset(void)
 
 	pool.lock.word = 0;
 	pool.running_keys = 0;
+	fu_memset(pool.keyed, 0, sizeof(pool.keyed));
 	fu_memset(pool.classes, 0, sizeof(pool.classes));
 	for (int i = 0; i < 2; i++) {
 		fu_list_init(&pool.classes[i].queue);

@@ -69,6 +69,32 @@ static void test_read_positions(void **state)
 	}
 }
 
+/* Writes to one file, submitted one after the other, are done in that order. */
+static void test_appends_in_order(void **state)
+{
+	static const char *const words[] = { "one", "two", "six" };
+
+	(void)state;
+	for (int i = 0; i < 200; i++) {
+		int log = tr_temp_file(0);
+
+		assert_return_code(fcntl(log, F_SETFL, O_APPEND), errno);
+		for (uint64_t w = 0; w < 3; w++) {
+			tr_prep(&ring, IORING_OP_WRITE, log, words[w], 3, 0, w);
+			assert_int_equal(tr_submit(&ring), 1);
+		}
+		for (int w = 0; w < 3; w++) {
+			struct io_uring_cqe cqe;
+
+			assert_int_equal(tr_wait(&ring, &cqe), 0);
+			assert_int_equal(cqe.res, 3);
+		}
+		assert_int_equal(pread(log, buf, 10, 0), 9);
+		assert_memory_equal(buf, "onetwosix", 9);
+		close(log);
+	}
+}
+
 /* Flags that nobody knows are refused at once, also where a read would have to wait. */
 static void test_unknown_flags(void **state)
 {
@@ -476,6 +502,7 @@ static void test_file_limit(void **state)
 
 static const struct CMUnitTest tests[] = {
 	ON_FILE(test_read_positions),
+	ON_FILE(test_appends_in_order),
 	ON_FILE(test_current_position),
 	ON_FILE(test_unknown_flags),
 	ON_FILE(test_write),
