@@ -22,7 +22,7 @@
 #include "seccomp/trap.h"
 
 extern char **environ;
-extern void *__libc_stack_end;
+extern void *__libc_stack_end __attribute__((weak));
 
 u32 fu_init_state;
 u32 fu_init_threads;
@@ -180,11 +180,16 @@ void fu_init_slow(char *const *env)
 		return;
 	}
 	fu_store_relaxed(&init_tid, tid);
+	/* First of all: another libc has not even passed the environment. */
+	if (!fu_next_resolve()) {
+		fu_store_relaxed(&fu_shim_enabled, false);
+		fu_store_release(&fu_init_state, FU_INIT_DONE);
+		return;
+	}
 	/* In a process with more rights than its user the user's variables do not count. */
 	if (!getauxval(AT_SECURE)) {
 		fu_config_parse(env ? env : environ ? environ : initial_environment());
 	}
-	fu_next_resolve();
 	fu_stats_init(fu_config.stats);
 	fu_process_init();
 	fu_handlers_init();

@@ -10,6 +10,11 @@
 #include <link.h>
 #include "preload/next.h"
 
+/* Absent where it is a library of its own, in older glibcs. */
+extern void *dlsym(void *handle, const char *name) __attribute__((weak));
+__asm__(".symver dlsym, dlsym@GLIBC_2.2.5");
+#define FU_RTLD_NEXT ((void *)-1L)
+
 struct fu_next fu_next;
 
 struct object {
@@ -116,11 +121,17 @@ static void *lookup(const struct object *o, const char *name, u32 hash)
 	return NULL;
 }
 
-void fu_next_resolve(void)
+bool fu_next_resolve(void)
 {
 	bool behind = false;
 	struct object o;
 
+	if (!&_r_debug) {
+		for (size_t i = 0; dlsym && i < FU_ARRAY_SIZE(wanted); i++) {
+			*slot(i) = dlsym(FU_RTLD_NEXT, wanted[i].name);
+		}
+		return false;
+	}
 	for (const struct link_map *map = _r_debug.r_map; map; map = map->l_next) {
 		if (!behind) {
 			behind = map->l_ld == _DYNAMIC;
@@ -135,4 +146,5 @@ void fu_next_resolve(void)
 			}
 		}
 	}
+	return true;
 }

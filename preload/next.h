@@ -15,6 +15,9 @@
 #include <ucontext.h>
 #include "rings/types.h"
 
+/* Of glibc's loader: another libc has no such thing. */
+#pragma weak _r_debug
+
 /* Every interposed function that calls its original: X(return type, name, parameters). */
 #define FU_NEXT_FUNCTIONS(X)                                                                     \
 	X(long, syscall, (long, ...))                                                            \
@@ -69,7 +72,10 @@ struct fu_next {
 };
 extern struct fu_next fu_next;
 
-/* Fills fu_next from the objects that come after this library in search order. */
-void fu_next_resolve(void);
+/*
+ * Fills fu_next from the objects that come after this library in search order. False if the libc
+ * is not glibc: everything is to go straight to fu_next then.
+ */
+bool fu_next_resolve(void);
 
 #endif

@@ -31,7 +31,7 @@ extern char **environ;
 
 /* What pthread_atfork is made of; unlike it, in libc.so itself on every glibc. */
 int __register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void),
-                      void *dso_handle);
+                      void *dso_handle) __attribute__((weak));
 
 static void before_fork(void)
 {
