@@ -283,7 +283,7 @@ struct fu_ctx {
 	u32 leader_listens; /* a leader sleeps, waiting for this ring */
 	int evfd;
 	u32 evfd_async;
-	u32 evfd_tail;           /* CQ tail at the last signal; cq_lock */
+	u32 evfd_signals;        /* how often it was signalled */
 	struct fu_chunk *chunks; /* request memory */
 };
 
@@ -470,6 +470,8 @@ int fu_req_hold_file(struct fu_req *req);
  * polled, -ECANCELED if req->cancelled was set meanwhile, or -errno.
  */
 int fu_poller_arm(struct fu_req *req, u32 events);
+/* What has come since, of a request whose event is being handled; the next arming forgets it. */
+u32 fu_poller_since(struct fu_req *req);
 enum { FU_TAKE_GONE, FU_TAKE_OK, FU_TAKE_BUSY };
 /* Takes an armed request back: OK, or BUSY if an event is being handled (then req->cancelled
  * is set and the handler ends it). ctx->lock held. */

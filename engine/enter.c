@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "engine/entry.h"
+#include "engine/poll.h"
 #include "engine/poller.h"
 #include "engine/ringfds.h"
 #include "engine/stats.h"
@@ -133,6 +134,9 @@ static long submit(struct fu_ctx *ctx, u32 to_submit)
 
 	if (ret)
 		return ret;
+	/* What they take out is not to be missed by polls that wait for it. */
+	if (fu_unlikely(fu_polls_multi()))
+		fu_poller_harvest();
 	fu_submit_lock(ctx);
 	ret = fu_submit_sqes(ctx, to_submit);
 	fu_submit_release(ctx);

@@ -61,6 +61,13 @@ void fu_fd_polled(int fd, bool edge);
 void fu_rings_settle(void);
 
 /*
+ * The program is about to take data, or connections, from `fd`, or has written something
+ * somewhere: events that polls wait for are noted first, and at once.
+ */
+void fu_fd_reads(int fd);
+void fu_fd_written(void);
+
+/*
  * Whether sending the program's msghdr through `sock` would pass a ring on, which the kernel
  * refuses: -EINVAL, else 0. Bad pointers are the call's own business: 0.
  */

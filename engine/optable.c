@@ -94,6 +94,7 @@ const struct fu_op fu_ops[IORING_OP_LAST] = {
 	                         .since = 501,
 	                         .prep = fu_poll_add_prep,
 	                         .issue = fu_poll_add_issue,
+	                         .cleanup = fu_poll_add_cleanup,
 	                         .event = fu_poll_add_event },
 	[IORING_OP_POLL_REMOVE] = { .name = "POLL_REMOVE",
 	                            .since = 501,

@@ -14,14 +14,31 @@
 
 #include "engine/entry.h"
 #include "engine/peers.h"
+#include "engine/poller.h"
+#include "engine/registry.h"
 #include "rings/sys.h"
 
 #define ALWAYS (EPOLLERR | EPOLLHUP)
 
+#define KCMP_FILE 0
+
+/* Descriptor numbers that are told apart below. */
+#define NUMBERS 65536U
+
 struct poll {
 	u32 events; /* EPOLL* wanted */
 	u8 multi;
+	bool counted; /* in `multis` */
+	bool of_ring; /* the file is a ring */
+	u32 signals;  /* the ring's ctx->evfd_signals when it began */
 };
+
+/*
+ * Armed polls: multishot ones, and those of each number as the program gave it. Hints, also in
+ * a forked child, which has them from its parent.
+ */
+static u32 multis;
+static u16 polls_at[NUMBERS];
 
 struct poll_update {
 	u64 old_user_data;
@@ -51,6 +68,43 @@ int fu_poll_add_prep(struct fu_req *req, const struct fu_sqe *sqe)
 	*poll = (struct poll){ .events = parse_events(sqe),
 		               .multi = !!(flags & IORING_POLL_ADD_MULTI) };
 	return 0;
+}
+
+static void count(struct fu_req *req)
+{
+	struct poll *poll = fu_cmd(req, struct poll);
+
+	if (!(req->flags & FU_REQ_CLEANUP))
+		__atomic_fetch_add(&polls_at[req->sqe_fd % NUMBERS], 1, __ATOMIC_RELAXED);
+	req->flags |= FU_REQ_CLEANUP;
+	if (poll->multi && !poll->counted) {
+		poll->counted = true;
+		__atomic_fetch_add(&multis, 1, __ATOMIC_RELAXED);
+	}
+}
+
+void fu_poll_add_cleanup(struct fu_req *req)
+{
+	__atomic_fetch_sub(&polls_at[req->sqe_fd % NUMBERS], 1, __ATOMIC_RELAXED);
+	if (fu_cmd(req, struct poll)->counted)
+		__atomic_fetch_sub(&multis, 1, __ATOMIC_RELAXED);
+}
+
+bool fu_polls_multi(void)
+{
+	return fu_load_relaxed(&multis) != 0;
+}
+
+void fu_fd_reads(int fd)
+{
+	if (fu_unlikely(fu_load_relaxed(&polls_at[(u32)fd % NUMBERS])))
+		fu_poller_harvest();
+}
+
+void fu_fd_written(void)
+{
+	if (fu_unlikely(fu_load_relaxed(&multis)))
+		fu_poller_harvest();
 }
 
 /* What the file is ready for now, or -errno. */
@@ -93,6 +147,8 @@ int fu_poll_add_issue(struct fu_req *req, u32 issue_flags)
 
 	(void)issue_flags;
 	fu_fd_polled(req->fd, poll->multi);
+	poll->signals = fu_load_relaxed(&req->ctx->evfd_signals);
+	poll->of_ring = fu_fd_names_ring(req->fd);
 	if (!poll->multi) {
 		ret = ready_now(req, poll->events);
 		if (ret) {
@@ -103,6 +159,7 @@ int fu_poll_add_issue(struct fu_req *req, u32 issue_flags)
 	ret = fu_req_hold_file(req);
 	if (ret)
 		return (int)ret;
+	count(req);
 	ret = arm(req);
 	if (ret == -EPERM) {
 		/* A file that cannot be polled is always ready. */
@@ -120,11 +177,35 @@ int fu_poll_add_issue(struct fu_req *req, u32 issue_flags)
 	return FU_TAKEN;
 }
 
+/*
+ * Whether it is completions that wake this poll: of a ring that it polls, or its own ring's by
+ * the eventfd that tells of them, so that it would wake itself for ever. Then it ends with its
+ * next event, as the kernel has it.
+ */
+static bool wakes_itself(struct fu_req *req)
+{
+	struct fu_ctx *ctx = req->ctx;
+	long pid, evfd = fu_load_acquire(&ctx->evfd);
+
+	if (fu_unlikely(fu_cmd(req, struct poll)->of_ring))
+		return true;
+	if (fu_likely(evfd < 0) ||
+	    fu_load_relaxed(&ctx->evfd_signals) == fu_cmd(req, struct poll)->signals)
+		return false;
+	pid = fu_sys(SYS_getpid);
+	return fu_sys(SYS_kcmp, pid, pid, KCMP_FILE, req->fd, evfd) == 0;
+}
+
 void fu_poll_add_event(struct fu_req *req)
 {
 	struct poll *poll = fu_cmd(req, struct poll);
 	int ret;
 
+	if (poll->multi) {
+		/* What comes before this is told counts once. */
+		req->seen_events |= fu_poller_since(req);
+		poll->multi = !wakes_itself(req);
+	}
 	for (;;) {
 		u32 mask = req->seen_events & (poll->events | ALWAYS);
 

@@ -4,8 +4,12 @@
 
 #include "engine/engine.h"
 
+/* Whether there are multishot polls in this process, a hint. */
+bool fu_polls_multi(void);
+
 int fu_poll_add_prep(struct fu_req *req, const struct fu_sqe *sqe);
 int fu_poll_add_issue(struct fu_req *req, u32 issue_flags);
+void fu_poll_add_cleanup(struct fu_req *req);
 void fu_poll_add_event(struct fu_req *req);
 int fu_poll_remove_prep(struct fu_req *req, const struct fu_sqe *sqe);
 int fu_poll_remove_issue(struct fu_req *req, u32 issue_flags);

@@ -537,6 +537,21 @@ out:
 	return ret;
 }
 
+u32 fu_poller_since(struct fu_req *req)
+{
+	u32 events = 0;
+
+	fu_lock(&poller.lock);
+	if (req->poll_slot) {
+		struct slot *slot = slot_at(req->poll_slot - 1);
+
+		events = slot->pending;
+		slot->pending = 0;
+	}
+	fu_unlock(&poller.lock);
+	return events;
+}
+
 int fu_poller_take(struct fu_req *req)
 {
 	int ret = FU_TAKE_GONE;

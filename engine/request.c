@@ -222,6 +222,8 @@ static void eventfd_signal(struct fu_ctx *ctx)
 		return;
 	if (fu_load_relaxed(&ctx->evfd_async) && !fu_self.in_worker)
 		return;
+	/* Before the write: who handles the event sees it. */
+	__atomic_fetch_add(&ctx->evfd_signals, 1, __ATOMIC_SEQ_CST);
 	fu_sys(SYS_write, fd, &one, sizeof(one));
 }
 

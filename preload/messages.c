@@ -7,6 +7,7 @@
 #include "engine/entry.h"
 #include "preload/export.h"
 #include "preload/init.h"
+#include "preload/io.h"
 #include "preload/messages.h"
 #include "preload/next.h"
 #include "rings/sys.h"
@@ -28,7 +29,7 @@ FU_EXPORT ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
 		errno = EINVAL;
 		return -1;
 	}
-	return fu_next.sendmsg(fd, msg, flags);
+	return fu_io_wrote(fu_next.sendmsg(fd, msg, flags));
 }
 
 FU_EXPORT int sendmmsg(int fd, struct mmsghdr *msgs, unsigned n, int flags)

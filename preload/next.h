@@ -10,8 +10,10 @@
 #include <pthread.h>
 #include <signal.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/select.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 #include <ucontext.h>
 #include "rings/types.h"
 
@@ -27,6 +29,23 @@
 	X(int, fanotify_init, (unsigned, unsigned))                                              \
 	X(ssize_t, sendmsg, (int, const struct msghdr *, int))                                   \
 	X(int, sendmmsg, (int, struct mmsghdr *, unsigned, int))                                 \
+	X(ssize_t, read, (int, void *, size_t))                                                  \
+	X(ssize_t, __read_chk, (int, void *, size_t, size_t))                                    \
+	X(ssize_t, readv, (int, const struct iovec *, int))                                      \
+	X(ssize_t, recv, (int, void *, size_t, int))                                             \
+	X(ssize_t, __recv_chk, (int, void *, size_t, size_t, int))                               \
+	X(ssize_t, recvfrom, (int, void *, size_t, int, struct sockaddr *, socklen_t *))         \
+	X(ssize_t, __recvfrom_chk,                                                               \
+	  (int, void *, size_t, size_t, int, struct sockaddr *, socklen_t *))                    \
+	X(ssize_t, recvmsg, (int, struct msghdr *, int))                                         \
+	X(int, accept, (int, struct sockaddr *, socklen_t *))                                    \
+	X(int, accept4, (int, struct sockaddr *, socklen_t *, int))                              \
+	X(ssize_t, write, (int, const void *, size_t))                                           \
+	X(ssize_t, writev, (int, const struct iovec *, int))                                     \
+	X(ssize_t, send, (int, const void *, size_t, int))                                       \
+	X(ssize_t, sendto, (int, const void *, size_t, int, const struct sockaddr *, socklen_t)) \
+	X(int, eventfd_read, (int, eventfd_t *))                                                 \
+	X(int, eventfd_write, (int, eventfd_t))                                                  \
 	X(int, fcntl, (int, int, ...))                                                           \
 	X(int, poll, (struct pollfd *, nfds_t, int))                                             \
 	X(int, __poll_chk, (struct pollfd *, nfds_t, int, size_t))                               \

@@ -1,0 +1,186 @@
+/*
+ * What polls see of events that have come and gone: data that is read away at once, several
+ * events before anybody looks, and events that the ring's own completions raise.
+ */
+#include "tests/ring_util.h"
+
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+static struct tr_ring ring;
+static int fds[2];
+
+static int setup(void **state)
+{
+	(void)state;
+	if (pipe(fds))
+		return -1;
+	return tr_init(&ring, 16, 0);
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	tr_exit(&ring);
+	close(fds[0]);
+	close(fds[1]);
+	return 0;
+}
+
+static void poll_fd(int fd, bool multishot)
+{
+	tr_prep(&ring, IORING_OP_POLL_ADD, fd, NULL, multishot ? IORING_POLL_ADD_MULTI : 0, 0, 1)
+	        ->poll32_events = POLLIN;
+	assert_int_equal(tr_submit(&ring), 1);
+}
+
+static void expect(int res, unsigned flags)
+{
+	struct io_uring_cqe *cqe = tr_peek(&ring);
+
+	assert_non_null(cqe);
+	assert_int_equal(cqe->user_data, 1);
+	assert_int_equal(cqe->res, res);
+	assert_int_equal(cqe->flags, flags);
+	tr_seen(&ring);
+}
+
+static void get_events(void)
+{
+	assert_int_equal(tr_sys_enter(ring.fd, 0, 0, IORING_ENTER_GETEVENTS, NULL, 0), 0);
+}
+
+/* Each event is there when the call that raised it returns, also if the data is gone. */
+static void test_read_away(void **state)
+{
+	char c;
+
+	(void)state;
+	poll_fd(fds[0], true);
+	for (int i = 0; i < 5; i++) {
+		assert_int_equal(write(fds[1], "x", 1), 1);
+		assert_int_equal(read(fds[0], &c, 1), 1);
+	}
+	for (int i = 0; i < 5; i++)
+		expect(POLLIN, IORING_CQE_F_MORE);
+	assert_null(tr_peek(&ring));
+}
+
+static void test_written_twice(void **state)
+{
+	struct iovec iov = { "ab", 2 };
+
+	(void)state;
+	poll_fd(fds[0], true);
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(writev(fds[1], &iov, 1), 2);
+	expect(POLLIN, IORING_CQE_F_MORE);
+	expect(POLLIN, IORING_CQE_F_MORE);
+	assert_null(tr_peek(&ring));
+}
+
+/* Sockets, by all the calls that there are for them. */
+static void test_messages(void **state)
+{
+	struct msghdr in = { 0 }, out;
+	struct iovec iov;
+	int sv[2];
+	char c;
+
+	(void)state;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_DGRAM, 0, sv), 0);
+	poll_fd(sv[0], true);
+	iov = (struct iovec){ &c, 1 };
+	in.msg_iov = &iov;
+	in.msg_iovlen = 1;
+	out = in;
+	assert_int_equal(send(sv[1], "x", 1, 0), 1);
+	assert_int_equal(recv(sv[0], &c, 1, 0), 1);
+	assert_int_equal(sendto(sv[1], "x", 1, 0, NULL, 0), 1);
+	assert_int_equal(recvfrom(sv[0], &c, 1, 0, NULL, NULL), 1);
+	assert_int_equal(sendmsg(sv[1], &out, 0), 1);
+	assert_int_equal(recvmsg(sv[0], &in, 0), 1);
+	for (int i = 0; i < 3; i++)
+		expect(POLLIN, IORING_CQE_F_MORE);
+	assert_null(tr_peek(&ring));
+	close(sv[0]);
+	close(sv[1]);
+}
+
+static void test_one_shot(void **state)
+{
+	char c;
+
+	(void)state;
+	poll_fd(fds[0], false);
+	assert_int_equal(write(fds[1], "x", 1), 1);
+	assert_int_equal(read(fds[0], &c, 1), 1);
+	get_events();
+	expect(POLLIN, 0);
+}
+
+/* A read through the ring takes the data that the poll has been woken for. */
+static void test_read_by_ring(void **state)
+{
+	struct io_uring_cqe *cqe;
+	char c;
+
+	(void)state;
+	poll_fd(fds[0], true);
+	assert_int_equal(write(fds[1], "x", 1), 1);
+	tr_prep(&ring, IORING_OP_READ, fds[0], &c, 1, 0, 2);
+	assert_int_equal(tr_submit(&ring), 1);
+	get_events();
+	expect(POLLIN, IORING_CQE_F_MORE);
+	cqe = tr_peek(&ring);
+	assert_non_null(cqe);
+	assert_int_equal(cqe->user_data, 2);
+	assert_int_equal(cqe->res, 1);
+}
+
+/* The eventfd that tells of this ring's completions, polled by the same ring. */
+static void test_own_eventfd(void **state)
+{
+	int evfd = eventfd(0, EFD_NONBLOCK);
+
+	(void)state;
+	assert_int_equal(tr_sys_register(ring.fd, IORING_REGISTER_EVENTFD, &evfd, 1), 0);
+	poll_fd(evfd, true);
+	assert_int_equal(eventfd_write(evfd, 1), 0);
+	get_events();
+	expect(POLLIN, IORING_CQE_F_MORE);
+	expect(POLLIN, 0);
+	tr_sleep_ms(5);
+	assert_null(tr_peek(&ring));
+	close(evfd);
+}
+
+static void test_polled_ring(void **state)
+{
+	struct tr_ring other;
+
+	(void)state;
+	assert_int_equal(tr_init(&other, 4, 0), 0);
+	poll_fd(other.fd, true);
+	for (int i = 0; i < 2; i++) {
+		tr_prep(&other, IORING_OP_NOP, -1, NULL, 0, 0, 0);
+		assert_int_equal(tr_submit(&other), 1);
+	}
+	get_events();
+	expect(POLLIN, 0);
+	assert_null(tr_peek(&ring));
+	tr_exit(&other);
+}
+
+#define ON_PIPE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+static const struct CMUnitTest tests[] = {
+	ON_PIPE(test_read_away),   ON_PIPE(test_written_twice), ON_PIPE(test_messages),
+	ON_PIPE(test_one_shot),    ON_PIPE(test_read_by_ring),  ON_PIPE(test_own_eventfd),
+	ON_PIPE(test_polled_ring),
+};
+
+TR_MAIN("poll edges", tests)
