@@ -15,9 +15,9 @@
 
 #include <errno.h>
 #include <limits.h>
-#include <sys/mman.h>
 
 #include "rings/mem.h"
+#include "rings/shared.h"
 #include "rings/sys.h"
 #include "rings/user.h"
 
@@ -98,7 +98,7 @@ static void group_free(struct fu_pbuf_group *g)
 	while ((node = fu_list_pop(&g->bufs)))
 		fu_free(fu_list_entry(node, struct legacy_buf, list), sizeof(struct legacy_buf));
 	if (g->own)
-		fu_sys(SYS_munmap, g->own, ring_bytes(g));
+		fu_shared_unmap(g->own, ring_bytes(g));
 	fu_list_del(&g->list);
 	fu_free(g, sizeof(*g));
 }
@@ -539,8 +539,7 @@ static int ring_memory(struct fu_pbuf_group *g, const struct fu_buf_reg *reg)
 		g->user = reg->ring_addr;
 		return check_user_ring(reg->ring_addr, reg->ring_entries);
 	}
-	mem = fu_ptr((u64)fu_sys(SYS_mmap, 0, ring_bytes(g), PROT_READ | PROT_WRITE,
-	                         MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+	mem = fu_shared_map(ring_bytes(g));
 	if (fu_ptr_is_err(mem))
 		return -ENOMEM;
 	g->own = mem;

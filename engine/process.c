@@ -15,6 +15,7 @@
 #include "engine/registry.h"
 #include "engine/ringfds.h"
 #include "rings/mem.h"
+#include "rings/shared.h"
 #include "rings/sys.h"
 #include "rings/user.h"
 
@@ -27,6 +28,7 @@ static void become_this_process(void)
 
 	if (initialised) {
 		fu_mem_reset();
+		fu_shared_reset();
 		fu_user_reset();
 		fu_memset(&fu_counters, 0, sizeof(fu_counters));
 		fu_pool_reset();

@@ -2,9 +2,9 @@
 #include "engine/region.h"
 
 #include <errno.h>
-#include <sys/mman.h>
 
 #include "engine/usermem.h"
+#include "rings/shared.h"
 #include "rings/sys.h"
 #include "rings/user.h"
 
@@ -30,19 +30,18 @@ int fu_region_check(const struct fu_region_desc *rd)
 /* Maps what is described. 0 or -errno. */
 static int make(struct fu_region_desc *rd, void **region)
 {
-	long at = fu_sys(SYS_mmap, 0, rd->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
-	                 -1, 0);
+	void *mem = fu_shared_map(rd->size);
 
-	if (fu_is_err(at))
+	if (fu_ptr_is_err(mem))
 		return -ENOMEM;
-	*region = fu_ptr((u64)at);
+	*region = mem;
 	if (!(rd->flags & IORING_MEM_REGION_TYPE_USER)) {
 		rd->mmap_offset = IORING_OFF_REGION;
 		return 0;
 	}
 	if (fu_check_pinnable(rd->user_addr, rd->size) ||
 	    fu_ring_take_memory(*region, rd->size, rd->user_addr)) {
-		fu_sys(SYS_munmap, at, rd->size);
+		fu_shared_unmap(mem, rd->size);
 		return -EFAULT;
 	}
 	return 0;
@@ -73,7 +72,7 @@ long fu_reg_mem_region(struct fu_ctx *ctx, void *arg, u32 nr)
 	if (ret)
 		return ret;
 	if (fu_copy_to_user(fu_ptr(reg.region_uptr), &rd, sizeof(rd))) {
-		fu_sys(SYS_munmap, region, rd.size);
+		fu_shared_unmap(region, rd.size);
 		return -EFAULT;
 	}
 	ctx->region = region;
@@ -98,7 +97,7 @@ long fu_region_map(struct fu_ctx *ctx, size_t len, int prot, int flags)
 void fu_region_free(struct fu_ctx *ctx)
 {
 	if (ctx->region)
-		fu_sys(SYS_munmap, ctx->region, ctx->region_bytes);
+		fu_shared_unmap(ctx->region, ctx->region_bytes);
 	ctx->region = NULL;
 	ctx->region_bytes = ctx->wait_arg_bytes = 0;
 }

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <sys/auxv.h>
 #include "engine/config.h"
+#include "engine/entry.h"
 #include "engine/stats.h"
 #include "preload/handlers.h"
 #include "preload/init.h"
@@ -42,7 +43,7 @@ long fu_to_libc(long ret)
 	return ret;
 }
 
-/* The kernel would not have it: say so once, and stay out of the program's way. */
+/* The kernel would not have it, and nothing else leads here: say so, and stay out of the way. */
 static void disable(const char *what, long error)
 {
 	char number[12];
@@ -59,24 +60,14 @@ static void disable(const char *what, long error)
 	fu_store_relaxed(&fu_shim_enabled, false);
 }
 
-static void install(void)
+/* 0 or -errno. */
+static long install(void)
 {
-	const struct fu_range *r = scan.ranges;
-	size_t n = scan.n_ranges;
-	long ret;
-
 	fu_sigsys_own();
 	if (fu_config.trap == FU_TRAP_NOTIFY) {
-		ret = fu_notify_install(r, n);
-		if (ret < 0) {
-			disable("notify", ret);
-		}
-		return;
+		return fu_notify_install(scan.ranges, scan.n_ranges);
 	}
-	ret = fu_filter_install(FU_FILTER_TRAP, r, n);
-	if (ret < 0) {
-		disable("sigsys", ret);
-	}
+	return fu_filter_install(FU_FILTER_TRAP, scan.ranges, scan.n_ranges);
 }
 
 /* By notification calls are done by other threads: there all have to come in that way. */
@@ -88,6 +79,9 @@ static bool may_patch(void)
 
 static void rescan(bool quiet)
 {
+	size_t patched = 0;
+	long trap = 0;
+
 	if (!fu_load_relaxed(&fu_shim_enabled)) {
 		return;
 	}
@@ -96,13 +90,18 @@ static void rescan(bool quiet)
 	}
 	fu_scan(&scan);
 	if (scan.n_ranges) {
-		install();
+		trap = install();
 	}
 	if (scan.unloaded) {
 		fu_patch_unloaded();
 	}
 	if (scan.n_texts && may_patch()) {
-		fu_patch_found(&scan, quiet);
+		patched = fu_patch_found(&scan, (quiet ? FU_SITE_QUIET : 0) |
+		                                        (trap < 0 ? FU_SITE_MAPS : 0));
+	}
+	/* Where filters are not to be had, in a sandbox or under valgrind, the patches may do. */
+	if (trap < 0 && !patched && !fu_have_rings()) {
+		disable(fu_config.trap == FU_TRAP_NOTIFY ? "notify" : "sigsys", trap);
 	}
 	fu_store_release(&scan_lock, 0);
 }

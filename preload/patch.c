@@ -105,9 +105,9 @@ __asm__(".text\n"
         "	.cfi_rel_offset %rip, 0\n"
         "	leal -425(%rax), %ecx\n"
         "	cmpl $2, %ecx\n"
-        "	ja 4f\n"
+        "	ja 6f\n"
         "	.cfi_remember_state\n"
-        "	push %rbp\n"
+        "1:	push %rbp\n"
         "	.cfi_adjust_cfa_offset 8\n"
         "	.cfi_rel_offset %rbp, 0\n"
         "	mov %rsp, %rbp\n"
@@ -164,7 +164,12 @@ __asm__(".text\n"
         "	.cfi_adjust_cfa_offset -8\n"
         "	ret\n"
         "	.cfi_restore_state\n"
-        "4:	pop %rcx\n"
+        /* Patched where no filter sees them: mmap and close. */
+        "6:	cmpl $9, %eax\n"
+        "	je 1b\n"
+        "	cmpl $3, %eax\n"
+        "	je 1b\n"
+        "	pop %rcx\n"
         "	.cfi_adjust_cfa_offset -8\n"
         "	xor %ecx, %ecx\n"
         "	popfq\n"
@@ -177,7 +182,9 @@ __attribute__((used, visibility("hidden"))) long fu_patch_serve(long nr, const l
 {
 	long ret = 0;
 
-	fu_dispatch(nr, args, &ret);
+	if (!fu_dispatch(nr, args, &ret)) {
+		ret = fu_sys(nr, args[0], args[1], args[2], args[3], args[4], args[5]);
+	}
 	return ret;
 }
 
@@ -442,7 +449,7 @@ static bool same(const u8 *a, const u8 *b, size_t n)
 	return true;
 }
 
-static void patch(const struct fu_text *text, const struct fu_site *site)
+static bool patch(const struct fu_text *text, const struct fu_site *site)
 {
 	struct patched *entry = NULL;
 	u8 *slot;
@@ -453,22 +460,23 @@ static void patch(const struct fu_text *text, const struct fu_site *site)
 	}
 	slot = entry ? slot_alloc(text) : NULL;
 	if (!slot) {
-		return;
+		return false;
 	}
 	off = (s32)((s64)(uintptr_t)slot - (s64)(uintptr_t)(site->at + FU_SITE_JUMP));
 	entry->jump[0] = 0xe9;
 	fu_memcpy(entry->jump + 1, &off, sizeof(off));
 	if (!write_trampoline(slot, site) || !store(text, site->at, entry->jump)) {
 		slot_free(slot);
-		return;
+		return false;
 	}
 	entry->at = site->at;
 	entry->slot = slot;
 	FU_COUNT(patched, 1);
+	return true;
 }
 
 /* The `syscall` at p, if it lies in a segment that is known. */
-static void patch_at(const u8 *p, u32 flags)
+static bool patch_at(const u8 *p, u32 flags)
 {
 	for (size_t i = 0; i < n_texts; i++) {
 		const struct fu_text *text = &texts[i].text;
@@ -479,12 +487,11 @@ static void patch_at(const u8 *p, u32 flags)
 			bool known = fu_site_function(text, p, &fn);
 
 			flags |= texts[i].quiet ? FU_SITE_QUIET : 0;
-			if (fu_site_find(text, known ? &fn : NULL, p, flags, &site)) {
-				patch(text, &site);
-			}
-			return;
+			return fu_site_find(text, known ? &fn : NULL, p, flags, &site) &&
+			       patch(text, &site);
 		}
 	}
+	return false;
 }
 
 /* After an unload objects that have been there for long are found again. */
@@ -498,20 +505,24 @@ static bool is_known(const struct fu_text *text)
 	return false;
 }
 
-void fu_patch_found(const struct fu_scan *scan, bool quiet)
+size_t fu_patch_found(const struct fu_scan *scan, u32 flags)
 {
+	bool quiet = flags & FU_SITE_QUIET;
+	size_t patched = 0;
+
 	for (size_t i = 0; i < scan->n_texts && n_texts < TEXTS_MAX; i++) {
 		if (!is_known(&scan->texts[i])) {
 			texts[n_texts++] = (struct known){ scan->texts[i], quiet };
 		}
 	}
 	for (size_t i = 0; i < scan->n_sites; i++) {
-		patch_at(scan->sites[i], 0);
+		patched += patch_at(scan->sites[i], flags & FU_SITE_MAPS);
 	}
 	for (size_t i = 0; i < n_texts; i++) {
 		texts[i].quiet = false;
 	}
 	close_all(quiet);
+	return patched;
 }
 
 /* ---- objects that go ---- */

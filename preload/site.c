@@ -17,6 +17,7 @@
  * alone as well.
  */
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include "preload/insn.h"
 #include "preload/site.h"
 #include "rings/mem.h"
@@ -36,7 +37,7 @@ struct walk {
 		struct fu_insn insn;
 	} last[HISTORY];
 	size_t n;
-	u32 numbers; /* registers that somewhere get one of the three numbers */
+	u32 numbers; /* registers that somewhere get one of the wanted numbers */
 };
 
 static u32 load32(const u8 *p)
@@ -82,13 +83,14 @@ static int mov_to_rax(const u8 *p, size_t len)
 	return -1;
 }
 
-static bool is_ring_number(u32 nr)
+static bool is_wanted(u32 nr, u32 flags)
 {
-	return nr >= NR_FIRST && nr <= NR_LAST;
+	return (nr >= NR_FIRST && nr <= NR_LAST) ||
+	       ((flags & FU_SITE_MAPS) && (nr == SYS_mmap || nr == SYS_close));
 }
 
 /* Decodes fn; the instructions before `stop` end up in w->last. False: do not touch it. */
-static bool walk(const struct fu_function *fn, const u8 *stop, struct walk *w)
+static bool walk(const struct fu_function *fn, const u8 *stop, u32 flags, struct walk *w)
 {
 	bool arrived = false;
 	struct fu_insn insn;
@@ -101,7 +103,7 @@ static bool walk(const struct fu_function *fn, const u8 *stop, struct walk *w)
 		if (!fu_insn_decode(p, fn->end, &insn) || (*p == 0xcc && !arrived)) {
 			return arrived;
 		}
-		if (mov_immediate(p, insn.len, &imm) >= 0 && is_ring_number(imm)) {
+		if (mov_immediate(p, insn.len, &imm) >= 0 && is_wanted(imm, flags)) {
 			w->numbers |= 1U << mov_immediate(p, insn.len, &imm);
 		}
 		if (!arrived) {
@@ -125,8 +127,8 @@ static const u8 *before(const struct walk *w, size_t back, struct fu_insn *insn)
 	return w->last[i % HISTORY].at;
 }
 
-/* Is it an io_uring call, as far as the last mov to eax tells? The trampoline looks again. */
-static bool is_ring_call(const struct walk *w)
+/* Is it a wanted call, as far as the last mov to eax tells? The trampoline looks again. */
+static bool is_wanted_call(const struct walk *w, u32 flags)
 {
 	struct fu_insn insn;
 	const u8 *p;
@@ -139,7 +141,7 @@ static bool is_ring_call(const struct walk *w)
 			return w->numbers >> from & 1;
 		}
 		if (mov_immediate(p, insn.len, &imm) == RAX) {
-			return is_ring_number(imm);
+			return is_wanted(imm, flags);
 		}
 	}
 	return false;
@@ -247,7 +249,7 @@ static bool find_by_bytes(const struct fu_text *text, const u8 *syscall, u32 fla
 	const u8 *p = syscall - 5;
 	u8 prefix;
 
-	if (syscall - text->start < 8 || !is_ring_number(load32(syscall - 4))) {
+	if (syscall - text->start < 8 || !is_wanted(load32(syscall - 4), flags)) {
 		return false;
 	}
 	if (p[-2] == 0x48 && p[-1] == 0xc7 && p[0] == 0xc0) {
@@ -271,10 +273,10 @@ bool fu_site_find(const struct fu_text *text, const struct fu_function *fn, cons
 	if (!fn) {
 		return find_by_bytes(text, syscall, flags, site);
 	}
-	if (fn->end - fn->start > FUNCTION_MAX || !walk(fn, syscall, &w)) {
+	if (fn->end - fn->start > FUNCTION_MAX || !walk(fn, syscall, flags, &w)) {
 		return false;
 	}
-	if (!(flags & FU_SITE_SEEN) && !is_ring_call(&w)) {
+	if (!(flags & FU_SITE_SEEN) && !is_wanted_call(&w, flags)) {
 		return false;
 	}
 	return find_single(&w, syscall, flags, site) ||

@@ -35,6 +35,8 @@ struct fu_site {
 #define FU_SITE_QUIET 1U
 /* The `syscall` has made an io_uring call: no need to see from the code that it does. */
 #define FU_SITE_SEEN 2U
+/* No filter sees what is not patched: mmap and close, which a ring takes as well, are to be. */
+#define FU_SITE_MAPS 4U
 
 /* The function that `p` lies in. Returns false if the object does not say. */
 bool fu_site_function(const struct fu_text *text, const u8 *p, struct fu_function *fn);

@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 
 #include "rings/mem.h"
+#include "rings/shared.h"
 #include "rings/sys.h"
 #include "rings/user.h"
 
@@ -191,8 +192,7 @@ static int map_segment(struct fu_ring *ring, size_t fixed_bytes)
 {
 	for (u32 entries = OVF_ENTRIES_MAX; entries >= OVF_ENTRIES_MIN; entries >>= 1) {
 		size_t bytes = fixed_bytes + entries * sizeof(struct fu_overflow);
-		void *seg = fu_ptr((u64)fu_sys(SYS_mmap, 0, bytes, PROT_READ | PROT_WRITE,
-		                               MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
+		void *seg = fu_shared_map(bytes);
 
 		if (fu_ptr_is_err(seg))
 			continue;
@@ -258,25 +258,22 @@ struct fu_view {
 
 static void drop_view(struct fu_view *view)
 {
-	fu_sys(SYS_munmap, view->at, view->bytes);
+	fu_shared_unmap(view->at, view->bytes);
 	fu_free(view, sizeof(*view));
 }
 
 static struct fu_view *make_view(const struct fu_params *p)
 {
 	struct fu_view *view = fu_alloc(sizeof(*view));
-	long at;
 
 	if (!view)
 		return NULL;
 	view->bytes = rings_size(p) + sqes_size(p);
-	at = fu_sys(SYS_mmap, 0, view->bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
-	            -1, 0);
-	if (fu_is_err(at)) {
+	view->at = fu_shared_map(view->bytes);
+	if (fu_ptr_is_err(view->at)) {
 		fu_free(view, sizeof(*view));
 		return NULL;
 	}
-	view->at = fu_ptr((u64)at);
 	return view;
 }
 
@@ -367,14 +364,14 @@ void fu_ring_destroy(struct fu_ring *ring)
 		drop_view(view);
 	}
 	if (ring->seg)
-		fu_sys(SYS_munmap, ring->seg, ring->seg_bytes);
+		fu_shared_unmap(ring->seg, ring->seg_bytes);
 	ring->seg = NULL;
 }
 
 /* An alias at `addr` exactly. */
 static long alias_at(void *src, size_t bytes, void *addr, int prot)
 {
-	long ret = fu_sys(SYS_mremap, src, 0, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, addr);
+	long ret = fu_shared_alias(src, bytes, addr);
 
 	if (!fu_is_err(ret) && prot != (PROT_READ | PROT_WRITE))
 		fu_sys(SYS_mprotect, ret, bytes, prot);

@@ -125,6 +125,18 @@ static void test_several(void **state)
 	fn.landing_pads = false;
 }
 
+static void test_maps(void **state)
+{
+	(void)state;
+	/* mov $9, %eax: mmap; mov $3, %eax: close; mov $2, %eax: open */
+	assert_int_equal(FIND(FU_SITE_QUIET, 5, 0xb8, 9, 0, 0, 0, SYSCALL, RET), NONE);
+	assert_int_equal(FIND(FU_SITE_QUIET | FU_SITE_MAPS, 5, 0xb8, 9, 0, 0, 0, SYSCALL, RET), 0);
+	assert_int_equal(FIND(FU_SITE_QUIET | FU_SITE_MAPS, 5, 0xb8, 3, 0, 0, 0, SYSCALL, RET), 0);
+	assert_int_equal(FIND(FU_SITE_QUIET | FU_SITE_MAPS, 5, 0xb8, 2, 0, 0, 0, SYSCALL, RET),
+	                 NONE);
+	assert_int_equal(FIND(FU_SITE_QUIET | FU_SITE_MAPS, 5, MOV_EAX, SYSCALL, RET), 0);
+}
+
 static void test_others_jump_there(void **state)
 {
 	static const u8 code[] = { SHORT_ONES, RET };
@@ -238,6 +250,7 @@ int main(void)
 		cmocka_unit_test(test_number_in_register),
 		cmocka_unit_test(test_branches_between),
 		cmocka_unit_test(test_several),
+		cmocka_unit_test(test_maps),
 		cmocka_unit_test(test_others_jump_there),
 		cmocka_unit_test(test_breakpoint),
 		cmocka_unit_test(test_while_threads_run),
