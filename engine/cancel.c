@@ -208,6 +208,39 @@ void fu_cancel_everything(struct fu_ctx *ctx)
 	}
 }
 
+/* Work that ends by itself does so: the kernel cancels it too if it comes to that first. */
+static void leave(struct fu_req *req, u32 left, struct sweep *s)
+{
+	for (struct fu_req *link = req; link; link = link->link)
+		fu_store_relaxed(&link->owner, left);
+	if ((req->where == FU_AT_WORKER && !req->bounded) || req->op->ends_with_thread)
+		try_take(req, s);
+	else if (req->where == FU_AT_POLLER)
+		fu_store_release(&req->cancelled, 1);
+}
+
+void fu_cancel_left(struct fu_ctx *ctx, u32 tid, u32 left)
+{
+	struct sweep s = { .all = true };
+
+	fu_submit_lock(ctx);
+	fu_lock(&ctx->lock);
+	for (u32 i = 0; i < ctx->hash_size; i++) {
+		fu_list_for_each_safe(node, next, &ctx->hash[i])
+		{
+			struct fu_req *req = fu_list_entry(node, struct fu_req, hash);
+
+			if (req->owner == tid)
+				leave(req, left, &s);
+		}
+	}
+	fu_unlock(&ctx->lock);
+	fu_cancel_end(s.taken);
+	if (ctx->deferred && fu_load_relaxed(&ctx->ring.ctrl->submitter) == tid)
+		fu_run_deferred(ctx);
+	fu_submit_unlock(ctx);
+}
+
 /* ---- ASYNC_CANCEL ---- */
 
 struct cancel {

@@ -67,8 +67,9 @@ struct fu_op {
 	/* Not 0: all of this group that one cancellation ends count as one, and the result of
 	 * cancelling a single one is that 1 instead of 0. */
 	u8 cancel_group : 2;
-	u8 big_cqe : 1; /* fills req->big */
-	u16 since;      /* kernel that introduced it: major * 100 + minor */
+	u8 ends_with_thread : 1; /* waits no longer than the thread that submitted it lives */
+	u8 big_cqe : 1;          /* fills req->big */
+	u16 since;               /* kernel that introduced it: major * 100 + minor */
 	/* Checks the SQE and copies out what issue needs. Returns 0 or -errno. submit_lock held. */
 	int (*prep)(struct fu_req *req, const struct fu_sqe *sqe);
 	/* Does it. Returns FU_DONE, FU_TAKEN or -errno. */
@@ -169,6 +170,7 @@ struct fu_req {
 	u32 seen_events;               /* what the poller reported last */
 	struct fu_file_info file_info; /* of a duplicate that is the request's own */
 	u32 cancel_seq;
+	u32 owner;                    /* the thread that submitted it (leaving.c), if it waits */
 	struct fu_file_node *node;    /* registered file held */
 	struct fu_buf_node *buf_node; /* registered buffer held */
 	void *kbuf;                   /* legacy provided buffer in hand */

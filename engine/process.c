@@ -12,6 +12,7 @@
 #include "engine/futex.h"
 #include "engine/peers.h"
 #include "engine/leader.h"
+#include "engine/leaving.h"
 #include "engine/registry.h"
 #include "engine/ringfds.h"
 #include "rings/mem.h"
@@ -41,7 +42,7 @@ static void become_this_process(void)
 		fu_registry_adopt(pid);
 	} else {
 		fu_wipe_init();
-		fu_ringfds_init();
+		fu_leaving_init();
 	}
 	fu_store_release(&fu_wipe->gen, pid);
 	/* Last: with `initialised` and without gen this would look like a forked child. */

@@ -12,6 +12,7 @@
 #include <poll.h>
 
 #include "engine/leader.h"
+#include "engine/leaving.h"
 #include "engine/personality.h"
 #include "engine/kbuf.h"
 #include "engine/peers.h"
@@ -163,6 +164,8 @@ void fu_track(struct fu_req *req, enum fu_where where)
 	if (!(req->flags & FU_REQ_HOLDS_CTX)) {
 		req->flags |= FU_REQ_HOLDS_CTX;
 		fu_ctx_hold(ctx);
+		if (!req->owner)
+			fu_req_own(req);
 	}
 	if (fu_unlikely(fu_load_relaxed(&ctx->ring.ctrl->shared)))
 		fu_peer_track(req);

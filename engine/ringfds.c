@@ -2,9 +2,8 @@
 #include "engine/ringfds.h"
 
 #include <errno.h>
-#include <pthread.h>
 
-#include "engine/thread.h"
+#include "engine/leaving.h"
 #include "rings/fds.h"
 #include "rings/mem.h"
 #include "rings/sys.h"
@@ -24,8 +23,6 @@ static __thread struct slots *mine __attribute__((tls_model("initial-exec")));
 
 static struct fu_lock lock;
 static struct fu_list threads = { &threads, &threads };
-static pthread_key_t at_exit;
-static bool have_key;
 
 static void release(struct slots *s, u32 i)
 {
@@ -40,12 +37,12 @@ static void release(struct slots *s, u32 i)
 	fu_ctx_put(ctx);
 }
 
-static void thread_exits(void *arg)
+void fu_ringfds_leave(void)
 {
-	struct slots *s = arg;
+	struct slots *s = mine;
 
 	mine = NULL;
-	if (s->gen != fu_load_relaxed(&fu_wipe->gen))
+	if (!s || s->gen != fu_load_relaxed(&fu_wipe->gen))
 		return;
 	fu_lock(&lock);
 	fu_list_del(&s->all);
@@ -53,17 +50,6 @@ static void thread_exits(void *arg)
 	for (u32 i = 0; i < IO_RINGFD_REG_MAX; i++)
 		release(s, i);
 	fu_free(s, sizeof(*s));
-}
-
-void fu_ringfds_init(void)
-{
-	int (*create)(pthread_key_t *, void (*)(void *)) = pthread_key_create;
-
-	/*
-	 * Early, so that the key is one of those for which libc needs no memory. Weak: absent
-	 * where an older glibc has no libpthread, and so no threads that exit.
-	 */
-	have_key = create && create(&at_exit, thread_exits) == 0;
 }
 
 void fu_ringfds_reset(void)
@@ -89,11 +75,6 @@ static struct slots *my_slots(void)
 	return s && s->gen == fu_load_relaxed(&fu_wipe->gen) ? s : NULL;
 }
 
-static void set_key(void *s)
-{
-	pthread_setspecific(at_exit, s);
-}
-
 static struct slots *make_slots(void)
 {
 	struct slots *s = my_slots();
@@ -108,8 +89,7 @@ static struct slots *make_slots(void)
 	fu_list_add_tail(&threads, &s->all);
 	fu_unlock(&lock);
 	mine = s;
-	if (have_key)
-		fu_call_keeping_vectors(set_key, s);
+	fu_leaving_watch();
 	return s;
 }
 

@@ -24,8 +24,8 @@ long fu_unreg_ring_fds(struct fu_ctx *ctx, void *arg, u32 nr);
  */
 long fu_ringfd_adopt(struct fu_ctx *ctx, int fd);
 
-/* Called once in a process before any thread registers. */
-void fu_ringfds_init(void);
+/* The calling thread exits: what it has registered goes. */
+void fu_ringfds_leave(void);
 /* In a forked child: closes what the parent's threads had registered. */
 void fu_ringfds_reset(void);
 

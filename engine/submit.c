@@ -12,6 +12,7 @@
 #include <sys/epoll.h>
 
 #include "engine/aio.h"
+#include "engine/leaving.h"
 #include "engine/personality.h"
 #include "engine/restrict.h"
 #include "rings/fds.h"
@@ -268,6 +269,7 @@ static int submit_one(struct fu_ctx *ctx, struct fu_req *req, const struct fu_sq
 		return submit_failed(ctx, req, ret);
 	}
 	if (fu_unlikely(ctx->link_head)) {
+		fu_req_own(req);
 		ctx->link_last->link = req;
 		ctx->link_last = req;
 		if (req->flags & FU_REQ_LINK_FLAGS)
@@ -522,6 +524,8 @@ void fu_req_tw_issue(struct fu_req *req)
 		fu_req_fail(req, -ECANCELED);
 	else if (req->flags & FU_REQ_FAIL)
 		fu_req_fail(req, req->res);
+	else if (fu_unlikely(fu_req_left_behind(req)))
+		fu_req_fail(req, -EFAULT);
 	else if (req->flags & FU_REQ_ASYNC)
 		fu_req_punt(req);
 	else

@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <sys/wait.h>
 
+#include "engine/leaving.h"
 #include "engine/thread.h"
 #include "rings/fds.h"
 #include "rings/sys.h"
@@ -100,6 +101,10 @@ void fu_waitid_fail(struct fu_req *req)
 
 	if (!w->waiting || req->res != -ECANCELED)
 		return;
+	if (fu_req_left_behind(req)) {
+		req->res = -EFAULT;
+		return;
+	}
 	__builtin_memset(&none, 0, sizeof(none));
 	if (give_info(w, &none))
 		req->res = -EFAULT;

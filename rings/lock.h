@@ -29,6 +29,7 @@ struct fu_thread {
 	u8 engine;       /* one of the engine's own threads */
 	u8 sig_deferred; /* the preload layer has signals to deliver when critical drops to 0 */
 	u8 in_worker;    /* runs requests of a worker pool (for EVENTFD_ASYNC) */
+	u8 leaves;       /* libc tells of its end */
 };
 
 extern __thread struct fu_thread fu_self __attribute__((tls_model("initial-exec")));
