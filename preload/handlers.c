@@ -202,7 +202,7 @@ long fu_handlers_action(int sig, const struct fu_ksigaction *act, struct fu_ksig
 }
 
 /* A ring is about to be made: if it is the first, takes over the handlers that there are. */
-static void take_over(void)
+void fu_handlers_take_over(void)
 {
 	u64 mask;
 
@@ -238,5 +238,4 @@ void fu_handlers_fork_child(void)
 void fu_handlers_init(void)
 {
 	fu_signals_release = release;
-	fu_before_ring = take_over;
 }

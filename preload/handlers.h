@@ -10,6 +10,9 @@
 /* Tells the engine and the dispatcher whom to call. Once, by the start. */
 void fu_handlers_init(void);
 
+/* The first ring is about to be made: takes over the handlers that the program has by now. */
+void fu_handlers_take_over(void);
+
 /* In a forked child, once the engine's locks are free. */
 void fu_handlers_fork_child(void);
 

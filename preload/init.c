@@ -16,6 +16,7 @@
 #include "preload/scan.h"
 #include "preload/syscall.h"
 #include "rings/lock.h"
+#include "rings/mem.h"
 #include "rings/sys.h"
 #include "seccomp/dispatch.h"
 #include "seccomp/filter.h"
@@ -60,14 +61,27 @@ static void disable(const char *what, long error)
 	fu_store_relaxed(&fu_shim_enabled, false);
 }
 
-/* 0 or -errno. */
-static long install(void)
+/* Places whose calls are all patched: nothing has to be trapped there before there is a ring. */
+static struct fu_range waiting[FU_RANGES_MAX];
+static size_t n_waiting;
+
+static bool wait_for_ring(const struct fu_range *ranges, size_t n)
 {
-	fu_sigsys_own();
-	if (fu_config.trap == FU_TRAP_NOTIFY) {
-		return fu_notify_install(scan.ranges, scan.n_ranges);
+	if (n_waiting + n > FU_RANGES_MAX) {
+		return false;
 	}
-	return fu_filter_install(FU_FILTER_TRAP, scan.ranges, scan.n_ranges);
+	fu_memcpy(&waiting[n_waiting], ranges, n * sizeof(*ranges));
+	fu_store_relaxed(&n_waiting, n_waiting + n);
+	return true;
+}
+
+/* 0 or -errno. */
+static long install(const struct fu_range *ranges, size_t n)
+{
+	if (fu_config.trap == FU_TRAP_NOTIFY) {
+		return fu_notify_install(ranges, n);
+	}
+	return fu_filter_install(FU_FILTER_TRAP, ranges, n);
 }
 
 /* By notification calls are done by other threads: there all have to come in that way. */
@@ -80,6 +94,7 @@ static bool may_patch(void)
 static void rescan(bool quiet)
 {
 	size_t patched = 0;
+	bool left = true;
 	long trap = 0;
 
 	if (!fu_load_relaxed(&fu_shim_enabled)) {
@@ -90,20 +105,42 @@ static void rescan(bool quiet)
 	}
 	fu_scan(&scan);
 	if (scan.n_ranges) {
-		trap = install();
+		fu_sigsys_own();
 	}
 	if (scan.unloaded) {
 		fu_patch_unloaded();
 	}
 	if (scan.n_texts && may_patch()) {
-		patched = fu_patch_found(&scan, (quiet ? FU_SITE_QUIET : 0) |
-		                                        (trap < 0 ? FU_SITE_MAPS : 0));
+		patched = fu_patch_found(&scan, quiet, &left);
+	}
+	/* A filter costs every system call something, and programs that are executed their rights.
+	 */
+	if (scan.n_ranges &&
+	    (left || fu_have_rings() || !wait_for_ring(scan.ranges, scan.n_ranges))) {
+		trap = install(scan.ranges, scan.n_ranges);
 	}
 	/* Where filters are not to be had, in a sandbox or under valgrind, the patches may do. */
 	if (trap < 0 && !patched && !fu_have_rings()) {
 		disable(fu_config.trap == FU_TRAP_NOTIFY ? "notify" : "sigsys", trap);
 	}
 	fu_store_release(&scan_lock, 0);
+}
+
+/*
+ * The first ring: from now on calls other than io_uring's matter as well. The lock may be held by
+ * the thread itself, if this is a signal handler; then the next ring does it.
+ */
+static void before_ring(void)
+{
+	fu_critical_enter();
+	if (fu_unlikely(fu_load_relaxed(&n_waiting)) &&
+	    !__atomic_exchange_n(&scan_lock, 1, __ATOMIC_ACQUIRE)) {
+		install(waiting, n_waiting);
+		fu_store_relaxed(&n_waiting, 0);
+		fu_store_release(&scan_lock, 0);
+	}
+	fu_critical_leave();
+	fu_handlers_take_over();
 }
 
 /* Loads may nest and overlap: the mark is that of the first. */
@@ -193,6 +230,7 @@ void fu_init_slow(char *const *env)
 	fu_process_init();
 	fu_handlers_init();
 	fu_trap_hook = on_trap;
+	fu_before_ring = before_ring;
 	fu_trap_call = fu_syscall_trapped;
 	/* Before any constructor but ours, and so before any thread. */
 	rescan(true);

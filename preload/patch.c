@@ -476,10 +476,11 @@ static bool patch(const struct fu_text *text, const struct fu_site *site)
 }
 
 /* The `syscall` at p, if it lies in a segment that is known. */
-static bool patch_at(const u8 *p, u32 flags)
+static enum fu_site_kind patch_at(const u8 *p, u32 flags)
 {
 	for (size_t i = 0; i < n_texts; i++) {
 		const struct fu_text *text = &texts[i].text;
+		enum fu_site_kind kind;
 		struct fu_function fn;
 		struct fu_site site;
 
@@ -487,11 +488,11 @@ static bool patch_at(const u8 *p, u32 flags)
 			bool known = fu_site_function(text, p, &fn);
 
 			flags |= texts[i].quiet ? FU_SITE_QUIET : 0;
-			return fu_site_find(text, known ? &fn : NULL, p, flags, &site) &&
-			       patch(text, &site);
+			kind = fu_site_find(text, known ? &fn : NULL, p, flags, &site);
+			return kind == FU_SITE_FOUND && !patch(text, &site) ? FU_SITE_STUCK : kind;
 		}
 	}
-	return false;
+	return FU_SITE_STUCK;
 }
 
 /* After an unload objects that have been there for long are found again. */
@@ -505,9 +506,8 @@ static bool is_known(const struct fu_text *text)
 	return false;
 }
 
-size_t fu_patch_found(const struct fu_scan *scan, u32 flags)
+size_t fu_patch_found(const struct fu_scan *scan, bool quiet, bool *left)
 {
-	bool quiet = flags & FU_SITE_QUIET;
 	size_t patched = 0;
 
 	for (size_t i = 0; i < scan->n_texts && n_texts < TEXTS_MAX; i++) {
@@ -515,8 +515,12 @@ size_t fu_patch_found(const struct fu_scan *scan, u32 flags)
 			texts[n_texts++] = (struct known){ scan->texts[i], quiet };
 		}
 	}
+	*left = scan->trap_only;
 	for (size_t i = 0; i < scan->n_sites; i++) {
-		patched += patch_at(scan->sites[i], flags & FU_SITE_MAPS);
+		enum fu_site_kind kind = patch_at(scan->sites[i], 0);
+
+		patched += kind == FU_SITE_FOUND;
+		*left = *left || kind == FU_SITE_STUCK;
 	}
 	for (size_t i = 0; i < n_texts; i++) {
 		texts[i].quiet = false;

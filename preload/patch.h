@@ -9,10 +9,11 @@
 
 /*
  * Patches what it can of the call sites that a scan has found, and remembers their
- * segments for fu_patch_trapped. With FU_SITE_QUIET in `flags` no thread is
- * executing any of this code. Returns how many it has patched. Callers hold the scan lock.
+ * segments for fu_patch_trapped. With `quiet` no thread is executing any of this
+ * code. Returns how many it has patched; *left: whether io_uring calls may come from elsewhere
+ * in what was scanned. Callers hold the scan lock.
  */
-size_t fu_patch_found(const struct fu_scan *scan, u32 flags);
+size_t fu_patch_found(const struct fu_scan *scan, bool quiet, bool *left);
 
 /* Objects have been unloaded: forgets their segments, gives their trampolines back. Scan lock held.
  */

@@ -232,6 +232,8 @@ static bool note_syscalls(const struct fu_view *v, void *arg)
 
 		if (s->n_sites < FU_SITES_MAX) {
 			s->sites[s->n_sites++] = loaded;
+		} else {
+			s->trap_only = true;
 		}
 		s->last = loaded;
 		s->count++;
@@ -338,7 +340,7 @@ struct name_space {
 static void look_elsewhere(struct fu_scan *s)
 {
 	const struct name_space *ns = fu_ptr((u64)(uintptr_t)&_r_debug);
-	size_t n_texts = s->n_texts, n_sites = s->n_sites;
+	size_t n_texts = s->n_texts, n_sites = s->n_sites, n_ranges = s->n_ranges;
 
 	while (_r_debug.r_version > 1 && (ns = ns->next)) {
 		for (const struct link_map *map = ns->debug.r_map; map; map = map->l_next) {
@@ -357,6 +359,7 @@ static void look_elsewhere(struct fu_scan *s)
 	}
 	s->n_texts = n_texts;
 	s->n_sites = n_sites;
+	s->trap_only = s->trap_only || s->n_ranges > n_ranges;
 }
 
 /* The `index`th object that is loaded. */
@@ -394,7 +397,7 @@ void fu_scan(struct fu_scan *scan)
 	scan->n_ranges = 0;
 	scan->n_texts = 0;
 	scan->n_sites = 0;
-	scan->unloaded = false;
+	scan->unloaded = scan->trap_only = false;
 	fu_next.dl_iterate_phdr(visit, &w);
 	n_seen = w.index;
 	if (n_initial == 0) {

@@ -22,6 +22,7 @@ struct fu_scan {
 	const u8 *last; /* while one segment is being looked at: the last one, */
 	size_t count;   /* and how many */
 	bool unloaded;  /* objects have gone since the last scan */
+	bool trap_only; /* some of the places are not to be patched, or not all are in `sites` */
 };
 
 /*

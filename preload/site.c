@@ -37,7 +37,7 @@ struct walk {
 		struct fu_insn insn;
 	} last[HISTORY];
 	size_t n;
-	u32 numbers; /* registers that somewhere get one of the wanted numbers */
+	u32 ring, memory, other; /* registers that somewhere get such a number */
 };
 
 static u32 load32(const u8 *p)
@@ -83,36 +83,58 @@ static int mov_to_rax(const u8 *p, size_t len)
 	return -1;
 }
 
-static bool is_wanted(u32 nr, u32 flags)
+enum call { CALL_UNKNOWN, CALL_OTHER, CALL_MEMORY, CALL_RING };
+
+static enum call call_of(u32 nr)
 {
-	return (nr >= NR_FIRST && nr <= NR_LAST) ||
-	       ((flags & FU_SITE_MAPS) && (nr == SYS_mmap || nr == SYS_close));
+	if (nr >= NR_FIRST && nr <= NR_LAST) {
+		return CALL_RING;
+	}
+	return nr == SYS_mmap || nr == SYS_close ? CALL_MEMORY : CALL_OTHER;
 }
 
-/* Decodes fn; the instructions before `stop` end up in w->last. False: do not touch it. */
-static bool walk(const struct fu_function *fn, const u8 *stop, u32 flags, struct walk *w)
+static void note_number(struct walk *w, const u8 *p, size_t len)
+{
+	u32 imm;
+	int reg = mov_immediate(p, len, &imm);
+
+	if (reg >= 0) {
+		enum call call = call_of(imm);
+
+		*(call == CALL_RING     ? &w->ring
+		  : call == CALL_MEMORY ? &w->memory
+		                        : &w->other) |= 1U << reg;
+	}
+}
+
+enum walk_end { WALK_LOST, WALK_PASSED, WALK_ARRIVED };
+
+/*
+ * Decodes fn; the instructions before `stop` end up in w->last. PASSED: none begins there. LOST:
+ * something in the way cannot be decoded.
+ */
+static enum walk_end walk(const struct fu_function *fn, const u8 *stop, struct walk *w)
 {
 	bool arrived = false;
 	struct fu_insn insn;
-	u32 imm;
 
-	w->n = 0;
-	w->numbers = 0;
+	*w = (struct walk){ .n = 0 };
 	for (const u8 *p = fn->start; p < fn->end; p += insn.len) {
 		arrived = arrived || p == stop;
+		if (!arrived && p > stop) {
+			return WALK_PASSED;
+		}
 		if (!fu_insn_decode(p, fn->end, &insn) || (*p == 0xcc && !arrived)) {
-			return arrived;
+			return arrived ? WALK_ARRIVED : WALK_LOST;
 		}
-		if (mov_immediate(p, insn.len, &imm) >= 0 && is_wanted(imm, flags)) {
-			w->numbers |= 1U << mov_immediate(p, insn.len, &imm);
-		}
+		note_number(w, p, insn.len);
 		if (!arrived) {
 			w->last[w->n % HISTORY].at = p;
 			w->last[w->n % HISTORY].insn = insn;
 			w->n++;
 		}
 	}
-	return arrived;
+	return arrived ? WALK_ARRIVED : WALK_PASSED;
 }
 
 /* The `back`th instruction before the `syscall`, from 1; NULL if it is not known. */
@@ -127,8 +149,8 @@ static const u8 *before(const struct walk *w, size_t back, struct fu_insn *insn)
 	return w->last[i % HISTORY].at;
 }
 
-/* Is it a wanted call, as far as the last mov to eax tells? The trampoline looks again. */
-static bool is_wanted_call(const struct walk *w, u32 flags)
+/* Which call it is, as far as the last mov to eax tells. The trampoline looks again. */
+static enum call call_at(const struct walk *w)
 {
 	struct fu_insn insn;
 	const u8 *p;
@@ -138,13 +160,16 @@ static bool is_wanted_call(const struct walk *w, u32 flags)
 		int from = mov_to_rax(p, insn.len);
 
 		if (from >= 0) {
-			return w->numbers >> from & 1;
+			return w->ring >> from & 1     ? CALL_RING
+			       : w->memory >> from & 1 ? CALL_MEMORY
+			       : w->other >> from & 1  ? CALL_OTHER
+			                               : CALL_UNKNOWN;
 		}
 		if (mov_immediate(p, insn.len, &imm) == RAX) {
-			return is_wanted(imm, flags);
+			return call_of(imm);
 		}
 	}
-	return false;
+	return CALL_UNKNOWN;
 }
 
 bool fu_site_is_atomic(const u8 *p)
@@ -243,14 +268,19 @@ static bool find_several(const struct fu_text *text, const struct fu_function *f
 }
 
 /* Nothing is known but the bytes: mov $nr, %eax; syscall. */
-static bool find_by_bytes(const struct fu_text *text, const u8 *syscall, u32 flags,
-                          struct fu_site *site)
+static enum fu_site_kind find_by_bytes(const struct fu_text *text, const u8 *syscall, u32 flags,
+                                       struct fu_site *site)
 {
 	const u8 *p = syscall - 5;
+	enum call call;
 	u8 prefix;
 
-	if (syscall - text->start < 8 || !is_wanted(load32(syscall - 4), flags)) {
-		return false;
+	if (syscall - text->start < 8) {
+		return FU_SITE_STUCK;
+	}
+	call = call_of(load32(syscall - 4));
+	if (call != CALL_RING && call != CALL_MEMORY) {
+		return FU_SITE_STUCK;
 	}
 	if (p[-2] == 0x48 && p[-1] == 0xc7 && p[0] == 0xc0) {
 		p -= 2;
@@ -258,29 +288,39 @@ static bool find_by_bytes(const struct fu_text *text, const u8 *syscall, u32 fla
 		/* A prefix, or the end of another instruction? Who knows. */
 		prefix = p[-1];
 		if (p[0] != 0xb8 || (prefix & 0xf0) == 0x40 || prefix == 0x0f || prefix == 0x66) {
-			return false;
+			return FU_SITE_STUCK;
 		}
 	}
 	*site = (struct fu_site){ p, syscall, true };
-	return (flags & FU_SITE_QUIET) || fu_site_is_atomic(p);
+	return (flags & FU_SITE_QUIET) || fu_site_is_atomic(p) ? FU_SITE_FOUND : FU_SITE_STUCK;
 }
 
-bool fu_site_find(const struct fu_text *text, const struct fu_function *fn, const u8 *syscall,
-                  u32 flags, struct fu_site *site)
+enum fu_site_kind fu_site_find(const struct fu_text *text, const struct fu_function *fn,
+                               const u8 *syscall, u32 flags, struct fu_site *site)
 {
+	enum walk_end end;
+	enum call call;
 	struct walk w;
 
 	if (!fn) {
 		return find_by_bytes(text, syscall, flags, site);
 	}
-	if (fn->end - fn->start > FUNCTION_MAX || !walk(fn, syscall, flags, &w)) {
-		return false;
+	if (fn->end - fn->start > FUNCTION_MAX) {
+		return FU_SITE_STUCK;
 	}
-	if (!(flags & FU_SITE_SEEN) && !is_wanted_call(&w, flags)) {
-		return false;
+	end = walk(fn, syscall, &w);
+	if (end != WALK_ARRIVED) {
+		return end == WALK_PASSED ? FU_SITE_NONE : FU_SITE_STUCK;
 	}
-	return find_single(&w, syscall, flags, site) ||
-	       ((flags & FU_SITE_QUIET) && find_several(text, fn, &w, syscall, site));
+	call = flags & FU_SITE_SEEN ? CALL_RING : call_at(&w);
+	if (call == CALL_OTHER || call == CALL_UNKNOWN) {
+		return call == CALL_OTHER ? FU_SITE_NONE : FU_SITE_STUCK;
+	}
+	if (find_single(&w, syscall, flags, site) ||
+	    ((flags & FU_SITE_QUIET) && find_several(text, fn, &w, syscall, site))) {
+		return FU_SITE_FOUND;
+	}
+	return call == CALL_RING ? FU_SITE_STUCK : FU_SITE_NONE;
 }
 
 size_t fu_site_move(const struct fu_site *site, u8 *to)

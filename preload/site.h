@@ -35,18 +35,23 @@ struct fu_site {
 #define FU_SITE_QUIET 1U
 /* The `syscall` has made an io_uring call: no need to see from the code that it does. */
 #define FU_SITE_SEEN 2U
-/* No filter sees what is not patched: mmap and close, which a ring takes as well, are to be. */
-#define FU_SITE_MAPS 4U
+
+enum fu_site_kind {
+	FU_SITE_NONE,  /* no instruction, or another call */
+	FU_SITE_STUCK, /* an io_uring call, or perhaps one, and no place that is safe */
+	FU_SITE_FOUND,
+};
 
 /* The function that `p` lies in. Returns false if the object does not say. */
 bool fu_site_function(const struct fu_text *text, const u8 *p, struct fu_function *fn);
 
 /*
- * Looks for a place for the jump. `fn` may be NULL; then only a mov of the number
- * right before `syscall` will do. Returns false if there is none that is safe.
+ * Looks for a place for the jump, if the call is one of io_uring's three, or mmap or close, which
+ * a ring's descriptor takes as well. `fn` may be NULL; then only a mov of the number right
+ * before `syscall` will do.
  */
-bool fu_site_find(const struct fu_text *text, const struct fu_function *fn, const u8 *syscall,
-                  u32 flags, struct fu_site *site);
+enum fu_site_kind fu_site_find(const struct fu_text *text, const struct fu_function *fn,
+                               const u8 *syscall, u32 flags, struct fu_site *site);
 
 /*
  * Copies the site's instructions to `to`, where they mean the same. Returns their
