@@ -70,13 +70,19 @@ static void test_sleeps_and_wakes(void **state)
 {
 	(void)state;
 	assert_int_equal(make(&ring, 0, 20), 0);
-	for (uint64_t i = 0; i < 5; i++) {
+	for (uint64_t i = 0, awake = 0; i < 5; i++) {
 		assert_true(becomes(asleep, &ring));
 		tr_prep(&ring, IORING_OP_NOP, -1, NULL, 0, 0, i);
 		tr_publish(&ring);
-		/* Asleep is asleep: nothing happens until it is woken. */
 		tr_sleep_ms(30);
-		assert_null(tr_peek(&ring));
+		if (tr_peek(&ring)) {
+			/* It had said so, but looked once more before it slept. */
+			assert_true(++awake < 20);
+			assert_int_equal(tr_peek(&ring)->user_data, i--);
+			tr_seen(&ring);
+			continue;
+		}
+		/* Asleep is asleep: nothing happens until it is woken. */
 		assert_int_equal(tr_sys_enter(ring.fd, 1, 0, IORING_ENTER_SQ_WAKEUP, NULL, 0), 1);
 		assert_true(becomes(has_cqe, &ring));
 		assert_int_equal(tr_peek(&ring)->user_data, i);
