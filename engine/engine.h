@@ -267,9 +267,9 @@ struct fu_ctx {
 
 	/* Guarded by lock. */
 	struct fu_lock lock;
-	struct fu_list *hash; /* tracked requests by user_data */
-	u32 hash_size, hash_count;
-	struct fu_list counted; /* timeouts that end after a number of completions */
+	struct fu_list *hash;      /* tracked requests by user_data */
+	u32 hash_size, hash_count; /* the count is read without the lock as a hint */
+	struct fu_list counted;    /* timeouts that end after a number of completions */
 	u32 nr_counted;
 
 	/* Atomic. */

@@ -173,7 +173,7 @@ void fu_track(struct fu_req *req, enum fu_where where)
 		if (where != FU_AT_POLLER)
 			return;
 		fu_list_del(&req->hash);
-		ctx->hash_count--;
+		fu_store_relaxed(&ctx->hash_count, ctx->hash_count - 1);
 	}
 	if (!ctx->hash_size)
 		hash_resize(ctx, first_hash_size(ctx));
@@ -186,7 +186,7 @@ void fu_track(struct fu_req *req, enum fu_where where)
 		fu_list_add_head(bucket_of(ctx, req->user_data), &req->hash);
 	else
 		fu_list_add_tail(bucket_of(ctx, req->user_data), &req->hash);
-	ctx->hash_count++;
+	fu_store_relaxed(&ctx->hash_count, ctx->hash_count + 1);
 }
 
 void fu_untrack(struct fu_req *req)
@@ -195,7 +195,7 @@ void fu_untrack(struct fu_req *req)
 	if (fu_list_empty(&req->hash))
 		return;
 	fu_list_del(&req->hash);
-	req->ctx->hash_count--;
+	fu_store_relaxed(&req->ctx->hash_count, req->ctx->hash_count - 1);
 }
 
 /* ---- posting ---- */
