@@ -88,13 +88,15 @@ static void run_pending(struct fu_ctx *ctx)
 		fu_submit_release(ctx);
 	}
 	if (fu_cq_overflown(&ctx->ring)) {
+		bool moved;
+
 		fu_lock(&ctx->ring.ctrl->cq_lock);
 		fu_cq_flush_overflow(&ctx->ring);
-		fu_cq_commit(&ctx->ring);
+		moved = fu_cq_commit(&ctx->ring);
 		fu_unlock(&ctx->ring.ctrl->cq_lock);
-		/* Only now do they count as completed. */
-		if (fu_load_relaxed(&ctx->nr_counted))
-			fu_timeouts_counted(ctx);
+		/* Only now do they count as completed, for timeouts and for who polls the ring. */
+		if (moved)
+			fu_cq_notify(ctx);
 	}
 }
 

@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/select.h>
 #include <unistd.h>
 
@@ -261,6 +262,44 @@ static void test_epoll_edge_in_out(void **state)
 	tr_exit(&r);
 }
 
+/*
+ * What the CQ had no room for is news once an enter has made it visible: a runtime that
+ * sleeps until the next edge, or until its eventfd is signalled, would never hear of it.
+ */
+static void test_flushed_overflow_is_told(void **state)
+{
+	struct tr_ring r;
+	uint64_t count;
+	int ep, efd = eventfd(0, EFD_NONBLOCK);
+
+	(void)state;
+	assert_int_equal(tr_init(&r, 2, 0), 0);
+	assert_int_equal(tr_sys_register(r.fd, IORING_REGISTER_EVENTFD, &efd, 1), 0);
+	ep = epoll_with(r.fd, EPOLLIN | EPOLLET);
+	for (int i = 0; i < 7; i++)
+		nop(&r);
+	assert_int_equal(tr_ready(&r), 4);
+	assert_int_equal(epoll_now(ep, LONG_MS), EPOLLIN);
+	assert_int_equal(read(efd, &count, sizeof(count)), sizeof(count));
+	/* No room yet: nothing has changed. */
+	assert_int_equal(tr_sys_enter(r.fd, 0, 0, IORING_ENTER_GETEVENTS, NULL, 0), 0);
+	assert_int_equal(epoll_now(ep, 0), 0);
+	assert_int_equal(read(efd, &count, sizeof(count)), -1);
+	for (int left = 3; left > 0; left -= 2) {
+		while (tr_ready(&r) > 2)
+			tr_seen(&r);
+		assert_int_equal(epoll_now(ep, 0), 0);
+		assert_int_equal(tr_sys_enter(r.fd, 0, 0, IORING_ENTER_GETEVENTS, NULL, 0), 0);
+		assert_int_equal(tr_ready(&r), left > 1 ? 4 : 3);
+		assert_int_equal(epoll_now(ep, LONG_MS), EPOLLIN);
+		assert_int_equal(epoll_now(ep, 0), 0);
+		assert_int_equal(read(efd, &count, sizeof(count)), sizeof(count));
+	}
+	close(ep);
+	close(efd);
+	tr_exit(&r);
+}
+
 static void test_epoll_oneshot(void **state)
 {
 	struct epoll_event ev = { .events = EPOLLIN | EPOLLONESHOT, .data.u32 = 42 };
@@ -354,6 +393,7 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(test_epoll_level),
 	cmocka_unit_test(test_epoll_edge),
 	cmocka_unit_test(test_epoll_edge_in_out),
+	cmocka_unit_test(test_flushed_overflow_is_told),
 	cmocka_unit_test(test_epoll_oneshot),
 	cmocka_unit_test(test_epoll_ready_when_added),
 	cmocka_unit_test(test_epoll_nested),
