@@ -305,8 +305,9 @@ int fu_async_cancel_issue(struct fu_req *req, u32 issue_flags)
 			fu_submit_unlock(req->ctx);
 		if (fu_peers_ask(req, &cd, ret, issue_flags))
 			return FU_TAKEN;
-		/* A worker is running what has this name: the request itself. */
-		if (ret == -ENOENT && (issue_flags & FU_ISSUE_WORKER) && names_itself(req, c))
+		/* A worker, or who does its work, is at what has this name: the request itself. */
+		if (ret == -ENOENT && names_itself(req, c) &&
+		    ((issue_flags & FU_ISSUE_WORKER) || (req->flags & FU_REQ_SLOW)))
 			ret = -EALREADY;
 	}
 	if (ret < 0)

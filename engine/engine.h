@@ -126,9 +126,10 @@ extern const struct fu_op fu_ops[IORING_OP_LAST];
 #define FU_REQ_BUF_MORE       (1U << 25) /* the committed incremental buffer has a rest */
 #define FU_REQ_LINK_FLAGS     (FU_REQ_LINK | FU_REQ_HARDLINK)
 #define FU_REQ_STABLE         (1U << 26) /* op->stable has run */
-#define FU_REQ_SLOW           (1U << 27) /* takes part in a drain: not straight to issue */
-#define FU_REQ_NO_ARM         (1U << 28) /* the file cannot be polled: punt */
-#define FU_REQ_BIG_CQE        (1U << 29) /* post req->big with the CQE */
+/* Takes part in a drain, or heads a link that was left open: the kernel gives these to a worker. */
+#define FU_REQ_SLOW    (1U << 27)
+#define FU_REQ_NO_ARM  (1U << 28) /* the file cannot be polled: punt */
+#define FU_REQ_BIG_CQE (1U << 29) /* post req->big with the CQE */
 
 /* Where a request that nobody is working on waits; guarded by ctx->lock. */
 enum fu_where {

@@ -31,6 +31,8 @@
 
 #define PREP_FLAGS   (IORING_RECVSEND_POLL_FIRST | IORING_RECV_MULTISHOT | IORING_RECVSEND_BUNDLE)
 #define MAX_SEGMENTS 1024U
+/* A flag of the kernel's own, for 32-bit programs, that system calls refuse. */
+#define CMSG_COMPAT 0x80000000U
 /* CQEs that a multishot request posts before others get their turn. */
 #define MAX_LOOPS 32U
 
@@ -199,7 +201,7 @@ int fu_recv_prep(struct fu_req *req, const struct fu_sqe *sqe)
 	rv->msg = req->opcode == IORING_OP_RECVMSG;
 	rv->addr = sqe->addr;
 	rv->len = sqe->len;
-	rv->msg_flags = sqe->op_flags;
+	rv->msg_flags = sqe->op_flags & ~CMSG_COMPAT;
 	if (sqe->ioprio & ~PREP_FLAGS)
 		return -EINVAL;
 	rv->flags = (u8)sqe->ioprio;
@@ -728,10 +730,22 @@ static int recv_provided(struct fu_req *req, struct recv *rv, u32 issue_flags)
 	}
 }
 
+/* What is no socket is that first of all; unless it is to be polled first, and cannot be. */
+static int of_other_file(struct fu_req *req, const struct recv *rv, int ret)
+{
+	if (ret == -ENOBUFS && socket_type(req) == -ENOTSOCK)
+		ret = -ENOTSOCK;
+	if (ret == -ENOTSOCK && (rv->flags & IORING_RECVSEND_POLL_FIRST) &&
+	    (req->flags & FU_REQ_NO_ARM))
+		ret = -EAGAIN;
+	return ret;
+}
+
 int fu_recv_issue(struct fu_req *req, u32 issue_flags)
 {
 	struct recv *rv = fu_cmd(req, struct recv);
 	u32 flags = rv->msg_flags;
+	int ret;
 
 	/* The program's end of a ring is a socket only here. */
 	if (fu_unlikely(fu_fd_names_ring(req->fd)))
@@ -745,6 +759,10 @@ int fu_recv_issue(struct fu_req *req, u32 issue_flags)
 			return -EAGAIN;
 	}
 	if (req->flags & FU_REQ_BUFFER_SELECT)
-		return recv_provided(req, rv, issue_flags);
-	return recv_own(req, rv, flags);
+		ret = recv_provided(req, rv, issue_flags);
+	else
+		ret = recv_own(req, rv, flags);
+	if (fu_unlikely(ret == -ENOBUFS || ret == -ENOTSOCK))
+		ret = of_other_file(req, rv, ret);
+	return ret;
 }

@@ -34,6 +34,13 @@
 #define RWF_ALL_OLD 0x1f
 /* NOAPPEND, ATOMIC, DONTCACHE and NOSIGNAL too: an unknown flag is refused before a known one. */
 #define RWF_KNOWN 0x1ff
+/* Nothing but what lies in a filesystem knows these; and reads know the first not at all. */
+#ifndef RWF_ATOMIC
+#define RWF_ATOMIC 0x40
+#endif
+#ifndef RWF_DONTCACHE
+#define RWF_DONTCACHE 0x80
+#endif
 
 #define MAX_SEGMENTS 1024U
 #define MAX_BYTES    0x7ffff000U
@@ -542,15 +549,31 @@ int fu_rw_iocb_done(struct fu_req *req, long res)
 	return ret == TRY_AGAIN ? attempt(req, rw, FU_ISSUE_NONBLOCK) : ret;
 }
 
-/* Metadata that the file cannot carry, unknown flags, or a ring, which has nothing to read. */
-static int refuse(const struct fu_req *req, const struct rw *rw)
+/*
+ * Whether the file does not know a flag: where preadv2 would not say so, since there is nothing
+ * to transfer or because its answer means something else.
+ */
+static bool flags_unknown(struct fu_req *req, const struct rw *rw)
+{
+	u32 rare = (u32)rw->rw_flags & (RWF_ATOMIC | RWF_DONTCACHE);
+
+	if (fu_likely(!((u32)rw->rw_flags & ~(u32)RWF_ALL_OLD)))
+		return false;
+	if (rw->rw_flags & ~RWF_KNOWN)
+		return true;
+	return rare && (!(fu_file_info(req) & FU_FILE_REG) || (!rw->len && (rare & RWF_ATOMIC)));
+}
+
+/* Metadata that the file cannot carry, flags it does not know, or a ring, which has nothing to
+ * read. */
+static int refuse(struct fu_req *req, const struct rw *rw)
 {
 	struct iovec none = { NULL, 0 };
 	long ret = fu_sys(rw->write ? SYS_pwritev2 : SYS_preadv2, req->fd, &none, 1, ~0UL, ~0UL, 0);
 
 	if (ret < 0)
 		return (int)ret;
-	return rw->rw_flags & ~RWF_KNOWN ? -EOPNOTSUPP : -EINVAL;
+	return flags_unknown(req, rw) ? -EOPNOTSUPP : -EINVAL;
 }
 
 static int issue(struct fu_req *req, u32 issue_flags)
@@ -575,11 +598,9 @@ static int issue(struct fu_req *req, u32 issue_flags)
 			return -EBADF;
 		if (!(fl & O_DIRECT))
 			return -EOPNOTSUPP;
-	} else if (fu_unlikely(rw->metadata || (rw->rw_flags & ~RWF_KNOWN) ||
-	                       fu_fd_names_ring(req->fd))) {
+	} else if (fu_unlikely(rw->metadata || (rw->rw_flags & RWF_HIPRI) ||
+	                       flags_unknown(req, rw) || fu_fd_names_ring(req->fd))) {
 		return refuse(req, rw);
-	} else if ((rw->rw_flags & RWF_HIPRI) && !(rw->rw_flags & ~RWF_KNOWN)) {
-		return -EINVAL;
 	}
 	if (issue_flags & FU_ISSUE_NONBLOCK)
 		return attempt(req, rw, issue_flags);

@@ -115,12 +115,23 @@ static bool with_ring(const struct fu_req *req, const struct splice *sp)
 	       (!(sp->flags & SPLICE_F_FD_IN_FIXED) && fu_fd_names_ring(sp->fd_in));
 }
 
+/* Whether a file is open for reading, or writing (`mode`). */
+static bool is_open_for(int fd, int mode)
+{
+	long fl = fu_sys(SYS_fcntl, fd, F_GETFL);
+
+	return fl >= 0 && ((fl & O_ACCMODE) == mode || (fl & O_ACCMODE) == O_RDWR);
+}
+
 /* Anything but all of it breaks a link. A wait that is interrupted ends with the kernel's own
  * code for that, which only here reaches the program. */
 static int result(struct fu_req *req, const struct splice *sp, long ret)
 {
 	if (ret == -EINTR)
 		ret = -ERESTARTSYS;
+	/* Of several things that are wrong the system call looks at the offsets first. */
+	if (ret == -ESPIPE && !(is_open_for(sp->in, O_RDONLY) && is_open_for(req->fd, O_WRONLY)))
+		ret = -EBADF;
 	if (ret >= 0 && ret != (long)sp->len)
 		fu_req_set_fail(req);
 	return fu_sys_result(req, ret);

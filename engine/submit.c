@@ -167,6 +167,13 @@ bool fu_drain_run(struct fu_ctx *ctx)
 	return !first;
 }
 
+/* What goes on for ever is armed before it is tried, where the kernel has a worker begin it. */
+static bool begins_on_worker(const struct fu_req *req)
+{
+	return (req->flags & FU_REQ_ASYNC) ||
+	       (req->flags & (FU_REQ_SLOW | FU_REQ_MULTISHOT)) == (FU_REQ_SLOW | FU_REQ_MULTISHOT);
+}
+
 /* A request that does not take the straight way: failed, drained, or forced to a worker. */
 static void queue_fallback(struct fu_req *req)
 {
@@ -178,7 +185,7 @@ static void queue_fallback(struct fu_req *req)
 		fu_req_done(req);
 	} else if (req->ctx->drain_active) {
 		drain_add(req);
-	} else if (req->flags & FU_REQ_ASYNC) {
+	} else if (begins_on_worker(req)) {
 		fu_req_punt(req);
 	} else {
 		fu_req_issue(req, FU_ISSUE_NONBLOCK);
@@ -333,6 +340,7 @@ long fu_submit_sqes(struct fu_ctx *ctx, u32 count)
 
 		/* A link that the submission left open ends here. */
 		ctx->link_head = NULL;
+		head->flags |= FU_REQ_SLOW;
 		queue_fallback(head);
 	}
 	ctx->submitting = false;
@@ -526,7 +534,7 @@ void fu_req_tw_issue(struct fu_req *req)
 		fu_req_fail(req, req->res);
 	else if (fu_unlikely(fu_req_left_behind(req)))
 		fu_req_fail(req, -EFAULT);
-	else if (req->flags & FU_REQ_ASYNC)
+	else if (begins_on_worker(req))
 		fu_req_punt(req);
 	else
 		fu_req_issue(req, FU_ISSUE_NONBLOCK);

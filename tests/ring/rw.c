@@ -108,6 +108,13 @@ static void test_unknown_flags(void **state)
 		tr_prep(&ring, IORING_OP_WRITE, i ? p[1] : file, buf, 10, 0, 1)->rw_flags = 0x10000;
 		assert_int_equal(tr_run(&ring, 1), -EOPNOTSUPP);
 	}
+	/* Flags that only files in a filesystem know, and one that comes after the file's mode. */
+	tr_prep(&ring, IORING_OP_READ, p[0], buf, 10, 0, 1)->rw_flags = 0x40;
+	assert_int_equal(tr_run(&ring, 1), -EOPNOTSUPP);
+	tr_prep(&ring, IORING_OP_READV, file, NULL, 0, 0, 1)->rw_flags = 0x40;
+	assert_int_equal(tr_run(&ring, 1), -EOPNOTSUPP);
+	tr_prep(&ring, IORING_OP_WRITE, p[0], buf, 10, 0, 1)->rw_flags = RWF_HIPRI;
+	assert_int_equal(tr_run(&ring, 1), -EBADF);
 	/* The file has taught nothing wrong by that. */
 	assert_int_equal(tr_do(&ring, IORING_OP_READ, file, buf, 10, 0), 10);
 	close(p[0]);
