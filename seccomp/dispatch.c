@@ -29,7 +29,7 @@ static bool dispatch_mmap(const long args[6], long *ret)
 {
 	int flags = (int)args[3];
 
-	if (!fu_have_rings() || (flags & (MAP_SHARED | MAP_ANONYMOUS)) != MAP_SHARED) {
+	if (!fu_have_rings() || (flags & MAP_ANONYMOUS)) {
 		return false;
 	}
 	return fu_ring_mmap(fu_ptr((u64)args[0]), (size_t)args[1], (int)args[2], flags,

@@ -47,18 +47,16 @@ static const int dup_commands[] = { F_DUPFD, F_DUPFD_CLOEXEC };
 static void add_rules(scmp_filter_ctx ctx, uint32_t action)
 {
 	/*
-	 * A shared mapping of a file. MAP_SHARED and MAP_SHARED_VALIDATE have bit 0 in
-	 * common; MAP_PRIVATE lacks it. Every offset: the kernel has an answer to those
-	 * that mean nothing to a ring, too, and few calls come from where this applies.
+	 * A mapping of a file. Every offset: the kernel has an answer to those that mean
+	 * nothing to a ring, too, and few calls come from where this applies.
 	 */
-	struct scmp_arg_cmp shared =
-	        SCMP_A3(SCMP_CMP_MASKED_EQ, MAP_SHARED | MAP_ANONYMOUS, MAP_SHARED);
+	struct scmp_arg_cmp of_file = SCMP_A3(SCMP_CMP_MASKED_EQ, MAP_ANONYMOUS, 0);
 
 	must(seccomp_rule_add(ctx, action, FU_NR_SETUP, 0), "io_uring_setup");
 	must(seccomp_rule_add(ctx, action, FU_NR_ENTER, 0), "io_uring_enter");
 	must(seccomp_rule_add(ctx, action, FU_NR_REGISTER, 0), "io_uring_register");
 	must(seccomp_rule_add(ctx, action, SCMP_SYS(close), 0), "close");
-	must(seccomp_rule_add(ctx, action, SCMP_SYS(mmap), 1, shared), "mmap");
+	must(seccomp_rule_add(ctx, action, SCMP_SYS(mmap), 1, of_file), "mmap");
 	if (action != SCMP_ACT_TRAP) {
 		return;
 	}

@@ -210,6 +210,48 @@ static void test_partial_mappings(void **state)
 	tr_sys_close(fd);
 }
 
+/* A private mapping shows what the kernel writes. */
+static void test_private_mapping(void **state)
+{
+	struct tr_ring r;
+	size_t bytes;
+	char *seen;
+
+	(void)state;
+	assert_int_equal(tr_init(&r, 8, 0), 0);
+	bytes = r.p.cq_off.cqes + r.p.cq_entries * sizeof(struct io_uring_cqe);
+	seen = tr_sys_mmap(bytes, PROT_READ, MAP_PRIVATE, r.fd, IORING_OFF_SQ_RING);
+	assert_true((long)seen > 0);
+	assert_int_equal(*(unsigned *)(void *)(seen + r.p.sq_off.ring_entries), 8);
+	assert_int_equal(*(unsigned *)(void *)(seen + r.p.cq_off.tail), 0);
+	assert_int_equal(tr_do(&r, IORING_OP_NOP, -1, NULL, 0, 0), 0);
+	assert_int_equal(*(unsigned *)(void *)(seen + r.p.cq_off.tail), 1);
+	assert_int_equal(tr_sys_munmap(seen, bytes), 0);
+	seen = tr_sys_mmap(bytes, PROT_READ | PROT_EXEC, MAP_PRIVATE, r.fd, IORING_OFF_SQ_RING);
+	assert_int_equal((long)seen, -EPERM);
+	seen = tr_sys_mmap(bytes, PROT_READ, MAP_PRIVATE, r.fd, 0x20000000);
+	assert_int_equal((long)seen, -ENOMEM);
+	tr_exit(&r);
+}
+
+/* A ring that the program has no mapping of goes on working. */
+static void test_unmapped(void **state)
+{
+	struct tr_ring r;
+	struct io_uring_cqe cqe;
+
+	(void)state;
+	assert_int_equal(tr_init(&r, 8, 0), 0);
+	tr_prep(&r, IORING_OP_NOP, -1, NULL, 0, 0, 7);
+	assert_int_equal(tr_publish(&r), 1);
+	tr_unmap(&r);
+	assert_int_equal(tr_sys_enter(r.fd, 1, 1, IORING_ENTER_GETEVENTS, NULL, 0), 1);
+	assert_int_equal(tr_map(&r, TR_ONE_MMAP), 0);
+	assert_int_equal(tr_wait(&r, &cqe), 0);
+	assert_int_equal(cqe.user_data, 7);
+	tr_exit(&r);
+}
+
 static void test_mapping_outlives_fd(void **state)
 {
 	struct tr_ring r;
@@ -269,6 +311,8 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(test_reported),
 	cmocka_unit_test(test_three_mmaps),
 	cmocka_unit_test(test_partial_mappings),
+	cmocka_unit_test(test_private_mapping),
+	cmocka_unit_test(test_unmapped),
 	cmocka_unit_test(test_mapping_outlives_fd),
 	cmocka_unit_test(test_index_array),
 	cmocka_unit_test(test_wrap_around),
