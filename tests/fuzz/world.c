@@ -134,7 +134,8 @@ static int create_thread(pthread_t *thread, const pthread_attr_t *attr, void *(*
 	return pthread_create(thread, attr, report_faults, start);
 }
 
-void world_init(void)
+/* Once per process: gives up root and the network, makes the scratch directory and the arena. */
+static void init(void)
 {
 	const struct rlimit file_size = { 4 << 20, 4 << 20 };
 	struct sigaction sa = { .sa_handler = nothing };
@@ -470,7 +471,7 @@ static bool command(uint8_t which, const uint8_t **data, size_t *bytes)
 	return true;
 }
 
-void world_run(const uint8_t *data, size_t bytes, const uint8_t weights[16])
+static void run(const uint8_t *data, size_t bytes)
 {
 	const struct fuzz_header *h = take(&data, &bytes, sizeof(*h));
 	static const struct fuzz_enter submit = { .to_submit = 63 };
@@ -486,7 +487,7 @@ void world_run(const uint8_t *data, size_t bytes, const uint8_t weights[16])
 		die("io_uring_setup");
 	if (make(&ring, h, FD_RING)) {
 		while ((which = take(&data, &bytes, 1)) &&
-		       command(weights[*which % 16], &data, &bytes))
+		       command(fuzz_weights[*which % 16], &data, &bytes))
 			;
 		enter(&submit);
 	}
@@ -494,4 +495,21 @@ void world_run(const uint8_t *data, size_t bytes, const uint8_t weights[16])
 	drop(&other);
 	close_range(FIRST_FD, FIRST_FD + FDS + 4, 0);
 	fu_fd_range_closed(FIRST_FD, FIRST_FD + FDS + 4);
+}
+
+int LLVMFuzzerInitialize(int *argc, char ***argv);
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
+
+int LLVMFuzzerInitialize(int *argc, char ***argv)
+{
+	(void)argc;
+	(void)argv;
+	init();
+	return 0;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
+{
+	run(data, bytes);
+	return 0;
 }

@@ -69,9 +69,7 @@ enum fuzz_command {
 	FUZZ_COMMANDS
 };
 
-/* Once per process: gives up root and the network, makes the scratch directory and the arena. */
-void world_init(void);
-/* Runs a stream. `weights` says for each value of a command's byte, modulo 16, what it is. */
-void world_run(const uint8_t *data, size_t bytes, const uint8_t weights[16]);
+/* What makes a target: for each value of a command's byte, modulo 16, what the command is. */
+extern const uint8_t fuzz_weights[16];
 
 #endif
