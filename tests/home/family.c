@@ -4,6 +4,8 @@
  */
 #include "tests/home/home.h"
 
+#include <fcntl.h>
+#include <pthread.h>
 #include <sched.h>
 #include <spawn.h>
 #include <sys/mman.h>
@@ -161,6 +163,132 @@ static void test_submit_here_wait_there(void **state)
 	for (int i = 0; i < RINGS; i++)
 		assert_int_equal(tr_sys_close(r[i].fd), 0);
 	munmap(shared, RINGS * 8192);
+}
+
+/* ---- a database's way: every process has a ring, and waits at any ---- */
+
+enum { BACKENDS = 4, IOS = 8, IO_BYTES = 4096, TURNS = 100 };
+
+enum { IDLE, IN_FLIGHT, READ };
+
+struct backend {
+	pthread_mutex_t reap; /* whoever takes completions of this ring holds it, and sleeps so */
+	int state[IOS];
+	int res[IOS];
+	off_t off[IOS];
+};
+
+static struct backend *backends;
+static unsigned char *io_pages;
+
+static unsigned char *io_buf(int b, int io)
+{
+	return io_pages + (b * IOS + io) * IO_BYTES;
+}
+
+static int io_state(const struct backend *be, int io)
+{
+	return __atomic_load_n(&be->state[io], __ATOMIC_ACQUIRE);
+}
+
+static void wait_for_io(struct tr_ring *r, struct backend *be, int io)
+{
+	pthread_mutex_lock(&be->reap);
+	while (io_state(be, io) == IN_FLIGHT) {
+		struct io_uring_cqe cqe;
+
+		TR_CHILD_CHECK(tr_wait(r, &cqe) == 0);
+		TR_CHILD_CHECK(cqe.user_data < IOS);
+		be->res[cqe.user_data] = cqe.res;
+		__atomic_store_n(&be->state[cqe.user_data], READ, __ATOMIC_RELEASE);
+	}
+	pthread_mutex_unlock(&be->reap);
+}
+
+static void start_io(struct tr_ring *r, int b, int io, int fd, unsigned seed)
+{
+	struct backend *be = &backends[b];
+	struct io_uring_sqe *sqe;
+
+	be->off[io] = (off_t)(seed % 16) * IO_BYTES;
+	memset(io_buf(b, io), 0, IO_BYTES);
+	sqe = tr_prep(r, IORING_OP_READ, fd, io_buf(b, io), IO_BYTES, (uint64_t)be->off[io],
+	              (uint64_t)io);
+	sqe->flags = seed % 3 ? 0 : IOSQE_ASYNC;
+	__atomic_store_n(&be->state[io], IN_FLIGHT, __ATOMIC_RELEASE);
+	TR_CHILD_CHECK(tr_submit(r) == 1);
+}
+
+static void check_io(int b, int io)
+{
+	struct backend *be = &backends[b];
+
+	TR_CHILD_CHECK(be->res[io] == IO_BYTES);
+	for (int i = 0; i < IO_BYTES; i += 101)
+		TR_CHILD_CHECK(io_buf(b, io)[i] == tr_pattern((size_t)(be->off[io] + i)));
+	__atomic_store_n(&be->state[io], IDLE, __ATOMIC_RELEASE);
+}
+
+static void be_backend(struct tr_ring *r, int b, const int fds[2])
+{
+	unsigned seed = (unsigned)b * 7919 + 1;
+
+	alarm(60);
+	for (int turn = 0; turn < TURNS; turn++) {
+		for (int io = 0; io < IOS; io++) {
+			seed = seed * 1103515245 + 12345;
+			start_io(&r[b], b, io, fds[seed / 65536 % 2], seed / 65536);
+		}
+		/* First another's, as for a page that two of them want. */
+		seed = seed * 1103515245 + 12345;
+		wait_for_io(&r[seed / 65536 % BACKENDS], &backends[seed / 65536 % BACKENDS],
+		            (int)(seed / 262144 % IOS));
+		for (int io = 0; io < IOS; io++) {
+			wait_for_io(&r[b], &backends[b], io);
+			check_io(b, io);
+		}
+	}
+	_exit(0);
+}
+
+static void test_any_waits(void **state)
+{
+	static struct tr_ring r[RINGS];
+	pthread_mutexattr_t attr;
+	pid_t pids[BACKENDS];
+	char name[40];
+	int fds[2];
+
+	(void)state;
+	make_all(r);
+	fds[0] = tr_temp_file(65536);
+	snprintf(name, sizeof(name), "/proc/self/fd/%d", fds[0]);
+	/* Not every file system has it. */
+	fds[1] = open(name, O_RDONLY | O_DIRECT);
+	if (fds[1] < 0)
+		fds[1] = dup(fds[0]);
+	io_pages = mmap(NULL, BACKENDS * (IOS * IO_BYTES + sizeof(*backends)),
+	                PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	assert_true(io_pages != MAP_FAILED);
+	backends = (void *)(io_pages + (size_t)BACKENDS * IOS * IO_BYTES);
+	pthread_mutexattr_init(&attr);
+	pthread_mutexattr_setpshared(&attr, PTHREAD_PROCESS_SHARED);
+	for (int b = 0; b < BACKENDS; b++)
+		assert_int_equal(pthread_mutex_init(&backends[b].reap, &attr), 0);
+	for (int b = 0; b < BACKENDS; b++) {
+		pids[b] = fork();
+		assert_true(pids[b] >= 0);
+		if (pids[b] == 0)
+			be_backend(r, b, fds);
+	}
+	for (int b = 0; b < BACKENDS; b++)
+		assert_int_equal(tr_wait_child(pids[b]), 0);
+	for (int i = 0; i < RINGS; i++)
+		assert_int_equal(tr_sys_close(r[i].fd), 0);
+	munmap(io_pages, BACKENDS * (IOS * IO_BYTES + sizeof(*backends)));
+	munmap(shared, RINGS * 8192);
+	close(fds[0]);
+	close(fds[1]);
 }
 
 /* The process that made the rings is gone before its children use them. */
@@ -396,6 +524,7 @@ static void test_daemon(void **state)
 static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(test_shared_by_many),
 	cmocka_unit_test(test_submit_here_wait_there),
+	cmocka_unit_test(test_any_waits),
 	cmocka_unit_test(test_creator_leaves),
 	cmocka_unit_test(test_killed_at_random),
 	ON_RING(test_vfork),
