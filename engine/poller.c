@@ -35,8 +35,11 @@
 #define CHUNK_SLOTS 256U
 #define MAX_CHUNKS  4096U
 
-#define HARVEST_EVENTS   16
-#define HARVEST_PATIENCE 20 /* yields to a thread that is handling an event just now */
+#define HARVEST_EVENTS 16
+/* For a thread that is handling an event just now, and may not have a processor: yields, naps. */
+#define HARVEST_YIELDS 20
+#define HARVEST_NAPS   20
+#define NAP_NS         200000
 
 enum slot_kind { SLOT_FREE, SLOT_ARMED, SLOT_BUSY, SLOT_RING, SLOT_AIO };
 
@@ -68,6 +71,7 @@ static struct {
 	u32 nr_slots, free_head, used;
 	u32 requests; /* slots of requests; read without the lock as a hint */
 	u32 handling; /* threads with events in hand; atomic */
+	u32 handled;  /* how often one has been done with them; atomic */
 	int timerfds[FU_POLLER_TIMERS];
 } poller = { .epfd = -1, .wakefd = -1 };
 
@@ -203,8 +207,27 @@ static bool handle(const struct epoll_event *events, long n)
 			break;
 		}
 	}
+	/* In this order: who has counted us waits for the second. */
 	__atomic_fetch_sub(&poller.handling, 1, __ATOMIC_SEQ_CST);
+	__atomic_fetch_add(&poller.handled, 1, __ATOMIC_SEQ_CST);
 	return reap;
+}
+
+/* What others have fetched before us is to be seen as well, unless it takes them too long. */
+static void await_handlers(void)
+{
+	static const struct timespec nap = { 0, NAP_NS };
+	u32 busy = fu_load_acquire(&poller.handling), before = fu_load_acquire(&poller.handled);
+
+	/* Not for those that begin later. */
+	for (int i = 0;
+	     i < HARVEST_YIELDS + HARVEST_NAPS && fu_load_acquire(&poller.handled) - before < busy;
+	     i++) {
+		if (i < HARVEST_YIELDS)
+			fu_sys(SYS_sched_yield);
+		else
+			fu_sys(SYS_nanosleep, &nap, 0);
+	}
 }
 
 void fu_poller_harvest(void)
@@ -226,8 +249,7 @@ void fu_poller_harvest(void)
 		if (reap)
 			fu_registry_reap();
 	} while (n == HARVEST_EVENTS);
-	for (int i = 0; i < HARVEST_PATIENCE && fu_load_acquire(&poller.handling); i++)
-		fu_sys(SYS_sched_yield);
+	await_handlers();
 }
 
 /* lock held, no slot in use, no ring left */
