@@ -325,6 +325,8 @@ void fu_ctx_publish(struct fu_ctx *ctx, int fd);
 void fu_ctx_discard(struct fu_ctx *ctx);
 /* The last descriptor is gone: cancel everything, free when the last reference goes. */
 void fu_ctx_end(struct fu_ctx *ctx);
+/* Makes the descriptor readable, with an edge for who waits for one. Any locks may be held. */
+void fu_ctx_raise(struct fu_ctx *ctx);
 /* Makes the descriptor's readability true: `fd` is the program's end. */
 void fu_ctx_settle(struct fu_ctx *ctx, int fd);
 /* Ends every ring whose last descriptor has gone unseen. */

@@ -373,6 +373,21 @@ int fu_ctx_prog_fd(struct fu_ctx *ctx)
 
 /* ---- readability ---- */
 
+void fu_ctx_raise(struct fu_ctx *ctx)
+{
+	struct fu_ctrl *ctrl = ctx->ring.ctrl;
+	int fd;
+
+	if (fu_likely(fu_ringfd_raise(ctrl, ctx->peer)))
+		return;
+	/* A program that is never seen with an empty CQ has had none of its edges taken out. */
+	fd = fu_ctx_prog_fd(ctx);
+	if (fd < 0)
+		return;
+	fu_ringfd_lower(ctrl, fd);
+	fu_ringfd_raise(ctrl, ctx->peer);
+}
+
 void fu_fd_polled(int fd, bool edge)
 {
 	struct fu_ctx *ctx;
@@ -404,14 +419,14 @@ static void settle(struct fu_ctx *ctx, int fd)
 	fu_ringfd_lower(ctrl, fd);
 	fu_fence();
 	if (fu_ctx_has_events(ctx))
-		fu_ringfd_raise(ctrl, ctx->peer, true);
+		fu_ctx_raise(ctx);
 }
 
 void fu_ctx_settle(struct fu_ctx *ctx, int fd)
 {
 	settle(ctx, fd);
 	if (fu_ctx_has_events(ctx) && !fu_load_relaxed(&ctx->ring.ctrl->raised))
-		fu_ringfd_raise(ctx->ring.ctrl, ctx->peer, true);
+		fu_ctx_raise(ctx);
 }
 
 void fu_rings_settle(void)

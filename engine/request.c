@@ -258,7 +258,7 @@ static void notify_outside(struct fu_ctx *ctx)
 
 	eventfd_signal(ctx);
 	if (!fu_load_relaxed(&ctrl->raised) || (fu_load_relaxed(&ctrl->polled) & FU_POLLED_EDGE))
-		fu_ringfd_raise(ctrl, ctx->peer, true);
+		fu_ctx_raise(ctx);
 }
 
 void fu_cq_notify(struct fu_ctx *ctx)
@@ -525,7 +525,7 @@ void fu_deferred_notify(struct fu_ctx *ctx)
 	if (!eventfd_pending(ctx))
 		eventfd_signal(ctx);
 	if (fu_load_relaxed(&ctrl->polled))
-		fu_ringfd_raise(ctrl, ctx->peer, true);
+		fu_ctx_raise(ctx);
 }
 
 void fu_req_task_work(struct fu_req *req, void (*fn)(struct fu_req *req))

@@ -277,8 +277,9 @@ int fu_ringfd_create(int *prog, int *peer, u64 *ino);
 /* True once the last copy of the program's end has been closed, in whatever process. */
 bool fu_ringfd_hung_up(int peer);
 
-/* Makes the program's end readable; `again` writes even if it is, for an edge. */
-void fu_ringfd_raise(struct fu_ctrl *ctrl, int peer, bool again);
+/* Makes the program's end readable, with one more edge if it is. False if it holds so many that
+ * none fits: then there is none before it has been lowered. */
+bool fu_ringfd_raise(struct fu_ctrl *ctrl, int peer);
 /* Makes it unreadable; `fd` is the program's end. */
 void fu_ringfd_lower(struct fu_ctrl *ctrl, int fd);
 

@@ -51,15 +51,16 @@ static bool is_denied(long ret)
 	return ret == -EPERM || ret == -ENOSYS || ret == -EACCES;
 }
 
-void fu_ringfd_raise(struct fu_ctrl *ctrl, int peer, bool again)
+bool fu_ringfd_raise(struct fu_ctrl *ctrl, int peer)
 {
-	if (__atomic_exchange_n(&ctrl->raised, 1, __ATOMIC_ACQ_REL) && !again)
-		return;
-	if (!is_denied(fu_sys(SYS_sendto, peer, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL, 0, 0)))
-		return;
-	/* Which would raise SIGPIPE if the program's end were gone. */
-	if (!fu_ringfd_hung_up(peer))
-		fu_sys(SYS_write, peer, "", 1);
+	long ret;
+
+	__atomic_store_n(&ctrl->raised, 1, __ATOMIC_SEQ_CST);
+	ret = fu_sys(SYS_sendto, peer, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL, 0, 0);
+	/* The other would raise SIGPIPE if the program's end were gone. */
+	if (is_denied(ret) && !fu_ringfd_hung_up(peer))
+		ret = fu_sys(SYS_write, peer, "", 1);
+	return ret != -EAGAIN;
 }
 
 void fu_ringfd_lower(struct fu_ctrl *ctrl, int fd)

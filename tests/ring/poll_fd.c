@@ -246,6 +246,29 @@ static void test_epoll_edge(void **state)
 	pipe_ring_exit(&s);
 }
 
+/* A runtime that submits the next request for each completion waits with a CQ that is not empty. */
+static void test_epoll_edge_never_empty(void **state)
+{
+	struct tr_ring r;
+	int ep;
+
+	(void)state;
+	assert_int_equal(tr_init(&r, 8, 0), 0);
+	ep = epoll_with(r.fd, EPOLLIN | EPOLLET);
+	nop(&r);
+	for (int i = 0; i < 2000; i++) {
+		assert_int_equal(epoll_now(ep, LONG_MS), EPOLLIN);
+		tr_seen(&r);
+		nop(&r);
+	}
+	assert_int_equal(epoll_now(ep, LONG_MS), EPOLLIN);
+	assert_int_equal(epoll_now(ep, 0), 0);
+	tr_seen(&r);
+	assert_int_equal(poll_in(r.fd, 0), 0);
+	close(ep);
+	tr_exit(&r);
+}
+
 static void test_epoll_edge_in_out(void **state)
 {
 	struct tr_ring r;
@@ -392,6 +415,7 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(test_select),
 	cmocka_unit_test(test_epoll_level),
 	cmocka_unit_test(test_epoll_edge),
+	cmocka_unit_test(test_epoll_edge_never_empty),
 	cmocka_unit_test(test_epoll_edge_in_out),
 	cmocka_unit_test(test_flushed_overflow_is_told),
 	cmocka_unit_test(test_epoll_oneshot),
