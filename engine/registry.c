@@ -25,10 +25,10 @@ static struct {
 	struct fu_lock lock;
 	struct fu_ctx **slots; /* guarded by lock to grow; entries never change */
 	u32 nr_slots;
-	u32 live;   /* rings; lock to change */
-	u32 polled; /* rings whose descriptor somebody polls */
-	u32 fd_end; /* above every descriptor that was ever entered into fdmap */
-	u32 *fdmap; /* fd -> slot + 1, or 0; relaxed, a hint that is verified */
+	u32 live;    /* rings; lock to change */
+	bool polled; /* somebody here polls, or has polled, a ring's descriptor; relaxed */
+	u32 fd_end;  /* above every descriptor that was ever entered into fdmap */
+	u32 *fdmap;  /* fd -> slot + 1, or 0; relaxed, a hint that is verified */
 	bool used;
 } reg;
 
@@ -398,9 +398,10 @@ void fu_fd_polled(int fd, bool edge)
 	ctx = fu_ctx_get((u32)fd, &err);
 	if (!ctx)
 		return;
-	if (!__atomic_fetch_or(&ctx->ring.ctrl->polled, edge ? FU_POLLED_EDGE : FU_POLLED_LEVEL,
-	                       __ATOMIC_SEQ_CST))
-		__atomic_fetch_add(&reg.polled, 1, __ATOMIC_RELAXED);
+	__atomic_fetch_or(&ctx->ring.ctrl->polled, edge ? FU_POLLED_EDGE : FU_POLLED_LEVEL,
+	                  __ATOMIC_SEQ_CST);
+	if (!fu_load_relaxed(&reg.polled))
+		fu_store_relaxed(&reg.polled, true);
 	fu_ctx_settle(ctx, fd);
 	fu_ctx_put(ctx);
 }

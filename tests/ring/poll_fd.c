@@ -191,6 +191,34 @@ static uint32_t epoll_now(int ep, int ms)
 	return ev.events;
 }
 
+/*
+ * The first thing that sleeps on the descriptor is a wait with a signal mask. (Runs before all
+ * others: what one ring's poller does for it would serve this one too.)
+ */
+static void test_epoll_after_masked_wait(void **state)
+{
+	struct __kernel_timespec ts = { 0, 1000000 };
+	struct tr_ring r;
+	sigset_t none;
+	int ep;
+
+	(void)state;
+	sigemptyset(&none);
+	assert_int_equal(tr_init(&r, 8, 0), 0);
+	tr_prep(&r, IORING_OP_TIMEOUT, -1, &ts, 1, 0, 1);
+	tr_publish(&r);
+	assert_int_equal(tr_sys_enter(r.fd, 1, 1, IORING_ENTER_GETEVENTS, &none, 8), 1);
+	tr_seen(&r);
+	ep = epoll_with(r.fd, EPOLLIN);
+	assert_int_equal(epoll_now(ep, 0), 0);
+	nop(&r);
+	assert_int_equal(epoll_now(ep, LONG_MS), EPOLLIN);
+	tr_seen(&r);
+	assert_int_equal(epoll_now(ep, 20), 0);
+	close(ep);
+	tr_exit(&r);
+}
+
 static void test_epoll_level(void **state)
 {
 	struct pipe_ring s;
@@ -409,6 +437,7 @@ static void test_ring_polls_ring(void **state)
 }
 
 static const struct CMUnitTest tests[] = {
+	cmocka_unit_test(test_epoll_after_masked_wait),
 	cmocka_unit_test(test_poll),
 	cmocka_unit_test(test_poll_wakes),
 	cmocka_unit_test(test_poll_first_then_submit),
