@@ -96,13 +96,11 @@ void *fu_shared_map(size_t bytes)
 	return map_file(bytes);
 }
 
-void fu_shared_unmap(void *mem, size_t bytes)
+/* Takes the backing of what lies at `mem` off the list, or NULL. */
+static struct backing *take_backing(const void *mem)
 {
-	struct backing **link, *b = NULL;
+	struct backing **link, *b;
 
-	fu_sys(SYS_munmap, mem, bytes);
-	if (!fu_shared_by_file())
-		return;
 	fu_lock(&shared.lock);
 	for (link = &shared.list; *link && (*link)->at != mem; link = &(*link)->next) {
 	}
@@ -110,6 +108,17 @@ void fu_shared_unmap(void *mem, size_t bytes)
 	if (b)
 		*link = b->next;
 	fu_unlock(&shared.lock);
+	return b;
+}
+
+void fu_shared_unmap(void *mem, size_t bytes)
+{
+	struct backing *b = NULL;
+
+	/* Before its place can be another one's. */
+	if (fu_shared_by_file())
+		b = take_backing(mem);
+	fu_sys(SYS_munmap, mem, bytes);
 	if (b) {
 		fu_fd_close(b->fd);
 		fu_free(b, sizeof(*b));
