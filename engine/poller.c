@@ -369,30 +369,49 @@ static int add_special(int fd, u32 what)
 	return (int)fu_sys(SYS_epoll_ctl, poller.epfd, EPOLL_CTL_ADD, fd, &ev);
 }
 
+static long call_maker(void *arg, u64 old_limit)
+{
+	const long *maker = arg;
+
+	(void)old_limit;
+	return fu_sys(maker[0], maker[1], maker[2]);
+}
+
+/* A descriptor of the engine's that the call gives, or -errno; the program's may be used up. */
+static int new_fd(long nr, long a, long b)
+{
+	long maker[] = { nr, a, b };
+	long fd = call_maker(maker, 0);
+
+	if (fd == -EMFILE)
+		fd = fu_fds_lifted(call_maker, maker);
+	return fd < 0 ? (int)fd : fu_fd_high((int)fd);
+}
+
 /* lock held */
 static int open_set(void)
 {
-	long fd;
+	int fd;
 
 	if (poller.epfd >= 0)
 		return 0;
-	fd = fu_sys(SYS_epoll_create1, EPOLL_CLOEXEC);
+	fd = new_fd(SYS_epoll_create1, EPOLL_CLOEXEC, 0);
 	if (fd < 0)
-		return (int)fd;
-	poller.epfd = fu_fd_high((int)fd);
-	fd = fu_sys(SYS_eventfd2, 0, EFD_CLOEXEC | EFD_NONBLOCK);
+		return fd;
+	poller.epfd = fd;
+	fd = new_fd(SYS_eventfd2, 0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (fd < 0) {
 		fu_fd_close(poller.epfd);
 		poller.epfd = -1;
-		return (int)fd;
+		return fd;
 	}
-	poller.wakefd = fu_fd_high((int)fd);
+	poller.wakefd = fd;
 	for (int i = 0; i < FU_POLLER_TIMERS; i++)
 		poller.timerfds[i] = -1;
 	fd = add_special(poller.wakefd, FU_POLLER_WAKE);
 	if (fd)
 		close_set();
-	return (int)fd;
+	return fd;
 }
 
 int fu_poller_start(void)
@@ -452,8 +471,7 @@ void fu_poller_reset(void)
 
 int fu_poller_timerfd(u32 timer, u32 clock)
 {
-	int ret = fu_load_acquire(&poller.timerfds[timer]);
-	long fd;
+	int fd, ret = fu_load_acquire(&poller.timerfds[timer]);
 
 	/* As long as there is a ring, which its caller holds, they stay. */
 	if (fu_likely(ret >= 0 && fu_load_acquire(&poller.running)))
@@ -464,15 +482,13 @@ int fu_poller_timerfd(u32 timer, u32 clock)
 	fu_lock(&poller.lock);
 	ret = poller.timerfds[timer];
 	if (ret < 0) {
-		fd = fu_sys(SYS_timerfd_create, clock, O_CLOEXEC | O_NONBLOCK);
-		ret = (int)fd;
+		ret = fd = new_fd(SYS_timerfd_create, clock, O_CLOEXEC | O_NONBLOCK);
 		if (fd >= 0) {
-			fd = fu_fd_high((int)fd);
-			ret = add_special((int)fd, timer);
+			ret = add_special(fd, timer);
 			if (ret) {
-				fu_fd_close((int)fd);
+				fu_fd_close(fd);
 			} else {
-				ret = (int)fd;
+				ret = fd;
 				fu_store_release(&poller.timerfds[timer], ret);
 			}
 		}
@@ -625,10 +641,12 @@ static u32 watch(struct fu_ctx *ctx, enum slot_kind kind, int fd, u32 events)
 	slot->kind = (u8)kind;
 	slot->ctx = ctx;
 	slot->fd = fd;
-	slot->added = true;
 	ev.data.u64 = DATA((u32)index, slot->gen);
-	fu_sys(SYS_epoll_ctl, poller.epfd, EPOLL_CTL_ADD, fd, &ev);
-	return (u32)index + 1;
+	slot->added = fu_sys(SYS_epoll_ctl, poller.epfd, EPOLL_CTL_ADD, fd, &ev) == 0;
+	if (slot->added)
+		return (u32)index + 1;
+	slot_free((u32)index);
+	return 0;
 }
 
 void fu_poller_watch_ring(struct fu_ctx *ctx)

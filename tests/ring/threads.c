@@ -4,9 +4,11 @@
  */
 #include "tests/ring_util.h"
 
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #define THREADS    4
@@ -299,6 +301,65 @@ static void test_submitter_gone(void **state)
 	tr_exit(&s.r);
 }
 
+struct poller {
+	struct tr_ring r;
+	int p[2];
+	int failed; /* the first result that is no event */
+};
+
+static void *poll_often(void *arg)
+{
+	struct poller *s = arg;
+
+	for (int i = 0; i < PER_THREAD && !s->failed; i++) {
+		struct io_uring_cqe cqe;
+		char c;
+
+		tr_prep(&s->r, IORING_OP_POLL_ADD, s->p[0], NULL, 0, 0, 1)->poll32_events = POLLIN;
+		must(tr_submit(&s->r) == 1);
+		must(write(s->p[1], "x", 1) == 1);
+		must(tr_wait(&s->r, &cqe) == 0);
+		if (cqe.res != POLLIN)
+			s->failed = cqe.res;
+		must(read(s->p[0], &c, 1) == 1);
+	}
+	return NULL;
+}
+
+/* The program has used its descriptors up: io_uring needs none for a poll, in several threads. */
+static void test_no_descriptors_left(void **state)
+{
+	struct poller s[THREADS] = { 0 };
+	struct rlimit old, few;
+	pthread_t t[THREADS];
+	int last, fd;
+
+	(void)state;
+	for (int i = 0; i < THREADS; i++) {
+		assert_int_equal(tr_init(&s[i].r, 8, 0), 0);
+		assert_int_equal(pipe(s[i].p), 0);
+	}
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
+	few = (struct rlimit){ 128, old.rlim_max };
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+	for (last = -1; (fd = dup(0)) >= 0; last = fd)
+		;
+	assert_int_equal(errno, EMFILE);
+	for (int i = 0; i < THREADS; i++)
+		assert_int_equal(pthread_create(&t[i], NULL, poll_often, &s[i]), 0);
+	for (int i = 0; i < THREADS; i++)
+		pthread_join(t[i], NULL);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
+	for (fd = s[THREADS - 1].p[1] + 1; fd <= last; fd++)
+		close(fd);
+	for (int i = 0; i < THREADS; i++) {
+		tr_exit(&s[i].r);
+		close(s[i].p[0]);
+		close(s[i].p[1]);
+		assert_int_equal(s[i].failed, 0);
+	}
+}
+
 static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(test_many_submitters_one_waiter),
 	cmocka_unit_test(test_concurrent_enters),
@@ -307,6 +368,7 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(test_made_here_used_there),
 	cmocka_unit_test(test_all_signals_blocked),
 	cmocka_unit_test(test_submitter_gone),
+	cmocka_unit_test(test_no_descriptors_left),
 };
 
 TR_MAIN("threads", tests)
