@@ -15,6 +15,7 @@
 #include "engine/leaving.h"
 #include "engine/registry.h"
 #include "engine/ringfds.h"
+#include "rings/fds.h"
 #include "rings/mem.h"
 #include "rings/shared.h"
 #include "rings/sys.h"
@@ -29,6 +30,7 @@ static void become_this_process(void)
 
 	if (initialised) {
 		fu_mem_reset();
+		fu_fds_reset();
 		fu_shared_reset();
 		fu_user_reset();
 		fu_memset(&fu_counters, 0, sizeof(fu_counters));
@@ -67,15 +69,20 @@ void fu_fork_prepare(void)
 	if (!initialised)
 		return;
 	fu_registry_each(fu_peer_share);
+	fu_self.forking = 1;
 	fu_registry_fork_prepare();
+	fu_fds_fork_prepare();
 	fu_mem_fork_prepare();
 }
 
 void fu_fork_parent(void)
 {
-	if (!initialised)
+	/* Another thread may have brought the engine up after we had prepared nothing. */
+	if (!fu_self.forking)
 		return;
+	fu_self.forking = 0;
 	fu_mem_fork_done();
+	fu_fds_fork_done();
 	fu_registry_fork_done();
 }
 

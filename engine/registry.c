@@ -472,6 +472,5 @@ void fu_registry_fork_prepare(void)
 
 void fu_registry_fork_done(void)
 {
-	reg.lock.word = 0;
-	fu_critical_leave();
+	fu_unlock(&reg.lock);
 }

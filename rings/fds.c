@@ -110,17 +110,32 @@ long fu_fds_lifted(long (*fn)(void *arg, u64 old_limit), void *arg)
 	struct rlimit lim, lifted;
 	long ret = -EMFILE;
 
-	if (fu_sys(SYS_prlimit64, 0, RLIMIT_NOFILE, 0, &lim) < 0 || lim.rlim_cur >= lim.rlim_max)
-		return ret;
-	lifted = lim;
-	lifted.rlim_cur = lim.rlim_max;
 	fu_lock(&limit_lock);
-	if (fu_sys(SYS_prlimit64, 0, RLIMIT_NOFILE, &lifted, 0) == 0) {
-		ret = fn(arg, lim.rlim_cur);
-		fu_sys(SYS_prlimit64, 0, RLIMIT_NOFILE, &lim, 0);
+	if (fu_sys(SYS_prlimit64, 0, RLIMIT_NOFILE, 0, &lim) == 0 && lim.rlim_cur < lim.rlim_max) {
+		lifted = lim;
+		lifted.rlim_cur = lim.rlim_max;
+		if (fu_sys(SYS_prlimit64, 0, RLIMIT_NOFILE, &lifted, 0) == 0) {
+			ret = fn(arg, lim.rlim_cur);
+			fu_sys(SYS_prlimit64, 0, RLIMIT_NOFILE, &lim, 0);
+		}
 	}
 	fu_unlock(&limit_lock);
 	return ret;
+}
+
+void fu_fds_fork_prepare(void)
+{
+	fu_lock(&limit_lock);
+}
+
+void fu_fds_fork_done(void)
+{
+	fu_unlock(&limit_lock);
+}
+
+void fu_fds_reset(void)
+{
+	limit_lock.word = 0;
 }
 
 static long dup_above(void *fd, u64 old_limit)

@@ -28,6 +28,14 @@ int fu_fd_high(int fd);
 /* Closes one of the engine's descriptors. */
 void fu_fd_close(int fd);
 
+/*
+ * Around a fork: no child is to begin with the limit raised. fu_fds_reset is for a child that was
+ * made without them: a thread that is not here may have held the lock.
+ */
+void fu_fds_fork_prepare(void);
+void fu_fds_fork_done(void);
+void fu_fds_reset(void);
+
 bool fu_fd_is_engine(int fd);
 /* The first of the engine's descriptors in [first, last]; ~0U if there is none. */
 u32 fu_fd_next_engine(u32 first, u32 last);

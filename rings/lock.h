@@ -30,6 +30,7 @@ struct fu_thread {
 	u8 sig_deferred; /* the preload layer has signals to deliver when critical drops to 0 */
 	u8 in_worker;    /* runs requests of a worker pool (for EVENTFD_ASYNC) */
 	u8 leaves;       /* libc tells of its end */
+	u8 forking;      /* holds what is held during a fork */
 };
 
 extern __thread struct fu_thread fu_self __attribute__((tls_model("initial-exec")));

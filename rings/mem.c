@@ -151,9 +151,7 @@ void fu_mem_fork_prepare(void)
 
 void fu_mem_fork_done(void)
 {
-	/* In the child the owner has another tid; the word is ours to clear all the same. */
-	heap.lock.word = 0;
-	fu_critical_leave();
+	fu_unlock(&heap.lock);
 }
 
 void fu_mem_reset(void)
