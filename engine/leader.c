@@ -15,7 +15,8 @@
  * The parked thread also finds a leader that will never come back, because a signal handler
  * has jumped out of its wait or the thread has ended: a leader that lives moves `epoch` twice
  * a second. Such a handler may come when the kernel has already filled in events: they
- * lie in the leader's seat, not on its stack, and are handled by whoever finds that it has gone.
+ * lie in the leader's seat, not on its stack, and are handled by the thread itself when it comes
+ * here next, or by the parked one that finds that it has gone.
  */
 #include "engine/leader.h"
 
@@ -40,22 +41,27 @@ static struct seat {
 } seats[SEATS];
 
 static struct {
-	u32 led;           /* the set is the leader's, not the thread's */
-	u32 leader;        /* its tid, 0 for nobody at the moment */
-	u32 epoch;         /* moves whenever somebody leads */
-	u32 followers;     /* threads that wait for completions otherwise */
-	u32 drowsy;        /* the parked thread relies on the leader to wake it */
-	u32 seq;           /* futex of the parked thread */
-	struct seat *seat; /* the leader's */
+	u32 led;       /* the set is the leader's, not the thread's */
+	u32 leader;    /* its tid, 0 for nobody at the moment */
+	u32 epoch;     /* moves whenever somebody leads */
+	u32 followers; /* threads that wait for completions otherwise */
+	u32 drowsy;    /* the parked thread relies on the leader to wake it */
+	u32 seq;       /* futex of the parked thread */
 } lead;
 
-/* A seat for the calling thread, its old one if it has left that by a jump; NULL: none is free. */
-static struct seat *take_seat(u32 me)
+/* The seat that `tid` has, or NULL. */
+static struct seat *seat_of(u32 tid)
 {
 	for (u32 i = 0; i < SEATS; i++) {
-		if (fu_load_relaxed(&seats[i].owner) == me)
+		if (fu_load_relaxed(&seats[i].owner) == tid)
 			return &seats[i];
 	}
+	return NULL;
+}
+
+/* A free seat, now the calling thread's, or NULL. */
+static struct seat *take_seat(u32 me)
+{
 	for (u32 i = 0; i < SEATS; i++) {
 		u32 none = 0;
 
@@ -73,6 +79,13 @@ void fu_leader_unpark(void)
 	fu_futex_wake(&lead.seq, 1);
 }
 
+/* Its owner has left a seat by a jump, and perhaps events in it. */
+static void clear_seat(struct seat *seat)
+{
+	fu_poller_handle(seat->events, FU_POLLER_EVENTS);
+	fu_store_release(&seat->owner, 0);
+}
+
 /* The set is the thread's again. */
 static void hand_back(void)
 {
@@ -80,32 +93,51 @@ static void hand_back(void)
 		fu_leader_unpark();
 }
 
+/*
+ * The calling thread is marked as the leader and is not waiting: a signal handler has jumped out
+ * of its wait, or this is one that has interrupted it.
+ */
+static void stand_up(u32 me)
+{
+	struct seat *seat = seat_of(me);
+
+	if (seat)
+		clear_seat(seat);
+	__atomic_compare_exchange_n(&lead.leader, &me, 0, false, __ATOMIC_SEQ_CST,
+	                            __ATOMIC_RELAXED);
+}
+
 void fu_leader_hand_back(void)
 {
-	if (fu_unlikely(fu_load_relaxed(&lead.led) && !fu_load_relaxed(&lead.leader)))
+	u32 leader;
+
+	if (fu_likely(!fu_load_relaxed(&lead.led)))
+		return;
+	leader = fu_load_relaxed(&lead.leader);
+	if (leader && leader == fu_tid())
+		stand_up(leader);
+	if (!leader || leader == fu_tid())
 		hand_back();
 }
 
 /* Becomes the leader if nobody is. */
 static bool sit_down(u32 me)
 {
-	struct seat *seat = take_seat(me);
+	struct seat *seat;
 	u32 none = 0;
 
+	if (fu_unlikely(seat_of(me) || fu_load_relaxed(&lead.leader) == me))
+		stand_up(me);
+	seat = take_seat(me);
 	if (!seat)
 		return false;
-	/* Our own mark: a signal handler has jumped out of an earlier wait. */
 	if (!__atomic_compare_exchange_n(&lead.leader, &none, me, false, __ATOMIC_SEQ_CST,
-	                                 __ATOMIC_RELAXED) &&
-	    none != me) {
+	                                 __ATOMIC_RELAXED)) {
 		fu_store_release(&seat->owner, 0);
 		return false;
 	}
-	fu_store_relaxed(&lead.seat, seat);
 	fu_store_relaxed(&lead.epoch, fu_load_relaxed(&lead.epoch) + 1);
 	__atomic_store_n(&lead.led, 1, __ATOMIC_SEQ_CST);
-	if (none == me)
-		fu_poller_handle(seat->events, FU_POLLER_EVENTS);
 	return true;
 }
 
@@ -128,13 +160,10 @@ void fu_leader_not_waiting(void)
 void fu_leader_leave(void)
 {
 	u32 me = fu_tid();
+	struct seat *seat = seat_of(me);
 
-	for (u32 i = 0; i < SEATS; i++) {
-		if (fu_load_relaxed(&seats[i].owner) == me) {
-			fu_store_release(&seats[i].owner, 0);
-			break;
-		}
-	}
+	if (seat)
+		fu_store_release(&seat->owner, 0);
 	/* If it was away for too long somebody else may lead by now. */
 	if (!__atomic_compare_exchange_n(&lead.leader, &me, 0, false, __ATOMIC_SEQ_CST,
 	                                 __ATOMIC_RELAXED))
@@ -144,6 +173,11 @@ void fu_leader_leave(void)
 	else if (fu_load_relaxed(&lead.drowsy) &&
 	         __atomic_exchange_n(&lead.drowsy, 0, __ATOMIC_SEQ_CST))
 		fu_leader_unpark();
+}
+
+bool fu_leader_still(void)
+{
+	return fu_likely(fu_load_relaxed(&lead.leader) == fu_tid());
 }
 
 void fu_leader_listen(struct fu_ctx *ctx)
@@ -172,24 +206,40 @@ void fu_leader_pass_on(void)
 long fu_leader_wait(struct fu_ctx *ctx, s64 left_ns, const u64 *mask)
 {
 	s64 slice = left_ns < 0 || left_ns > SLICE_NS ? SLICE_NS : left_ns;
-	struct seat *seat = take_seat(fu_tid());
-	long ret = fu_poller_turn(seat->events, &ctx->leader_listens, slice, mask);
+	struct seat *seat = seat_of(fu_tid());
+	long ret;
 
-	fu_store_relaxed(&lead.epoch, fu_load_relaxed(&lead.epoch) + 1);
+	/* Dismissed just now. */
+	if (fu_unlikely(!seat))
+		return 0;
+	ret = fu_poller_turn(seat->events, &ctx->leader_listens, slice, mask);
+	/* Whoever finds that no later one has come may look into the seat. */
+	fu_store_release(&lead.epoch, fu_load_relaxed(&lead.epoch) + 1);
 	if (ret == -ETIMEDOUT && slice != left_ns)
 		return 0;
 	return ret < 0 ? ret : 0;
+}
+
+/* The leader has given no sign for long: it has left by a jump, or has ended. */
+static void dismiss(u32 leader)
+{
+	struct seat *seat = seat_of(leader);
+
+	if (__atomic_compare_exchange_n(&lead.leader, &leader, 0, false, __ATOMIC_SEQ_CST,
+	                                __ATOMIC_RELAXED) &&
+	    seat)
+		clear_seat(seat);
 }
 
 void fu_leader_park(void)
 {
 	while (fu_load_acquire(&lead.led)) {
 		u32 seq = __atomic_load_n(&lead.seq, __ATOMIC_SEQ_CST);
-		u32 epoch = fu_load_relaxed(&lead.epoch), leader, drowsy;
+		u32 epoch = fu_load_acquire(&lead.epoch), leader, drowsy;
 		long ret;
 
 		ret = fu_futex_wait(&lead.seq, seq, TICK_NS);
-		if (ret != -ETIMEDOUT || epoch != fu_load_relaxed(&lead.epoch)) {
+		if (ret != -ETIMEDOUT || epoch != fu_load_acquire(&lead.epoch)) {
 			if (!fu_registry_live())
 				return;
 			continue;
@@ -201,10 +251,9 @@ void fu_leader_park(void)
 			if (__atomic_load_n(&lead.leader, __ATOMIC_SEQ_CST) == leader)
 				ret = fu_futex_wait(&lead.seq, seq, LEASE_NS);
 			drowsy = __atomic_exchange_n(&lead.drowsy, 0, __ATOMIC_SEQ_CST);
-			if (!drowsy || ret != -ETIMEDOUT || epoch != fu_load_relaxed(&lead.epoch))
+			if (!drowsy || ret != -ETIMEDOUT || epoch != fu_load_acquire(&lead.epoch))
 				continue;
-			__atomic_compare_exchange_n(&lead.leader, &leader, 0, false,
-			                            __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+			dismiss(leader);
 		}
 		__atomic_store_n(&lead.led, 0, __ATOMIC_SEQ_CST);
 	}

@@ -14,6 +14,12 @@
  */
 bool fu_leader_try(struct fu_ctx *ctx);
 /*
+ * Whether the calling thread, to which fu_leader_try has said so, still leads. It does not if it
+ * was stopped for long, or if a signal handler that has interrupted its wait has done one of its
+ * own.
+ */
+bool fu_leader_still(void);
+/*
  * Between this and fu_leader_wait the leader looks whether its wait is over: whoever posts
  * from now on wakes it.
  */
@@ -30,7 +36,10 @@ void fu_leader_not_waiting(void);
 void fu_leader_wake(struct fu_ctx *ctx);
 /* The calling thread has fetched a wake-up: sends it on if it was meant for the leader. */
 void fu_leader_pass_on(void);
-/* The program goes to sleep in a call of its own: the set is the poller thread's again. */
+/*
+ * The program goes to sleep in a call of its own: the set is the poller thread's again, unless
+ * another thread waits on it. No lock held.
+ */
 void fu_leader_hand_back(void);
 /* The poller's thread: sleeps while the set is somebody else's. */
 void fu_leader_park(void);

@@ -12,6 +12,7 @@
 #include <pthread.h>
 
 #include "engine/cancel.h"
+#include "engine/leader.h"
 #include "engine/registry.h"
 #include "engine/ringfds.h"
 #include "engine/thread.h"
@@ -32,6 +33,7 @@ static void thread_exits(void *arg)
 	(void)arg;
 	fu_self.leaves = 0;
 	fu_ringfds_leave();
+	fu_leader_hand_back();
 	fu_registry_each(leave_ring);
 }
 

@@ -159,19 +159,6 @@ static int get_mask(struct waiter *w)
 	return 0;
 }
 
-/* Sleeps until the wait is over. */
-static long wait_leading(struct waiter *w)
-{
-	long ret;
-
-	do {
-		ret = wait_once(w);
-	} while (!ret);
-	fu_store_relaxed(&w->ctx->leader_listens, 0);
-	fu_leader_leave();
-	return ret;
-}
-
 static long wait_following(struct waiter *w)
 {
 	struct fu_ctrl *ctrl = w->ctx->ring.ctrl;
@@ -193,6 +180,30 @@ static long wait_following(struct waiter *w)
 	} while (!ret);
 	__atomic_fetch_sub(&ctrl->waiters, 1, __ATOMIC_SEQ_CST);
 	fu_leader_not_waiting();
+	return ret;
+}
+
+static long wait_leading(struct waiter *w)
+{
+	long ret;
+
+	do {
+		ret = wait_once(w);
+	} while (!ret && fu_leader_still());
+	fu_store_relaxed(&w->ctx->leader_listens, 0);
+	fu_leader_leave();
+	return ret;
+}
+
+/* Sleeps until the wait is over. */
+static long wait_any(struct waiter *w)
+{
+	long ret;
+
+	do {
+		w->leads = fu_leader_try(w->ctx);
+		ret = w->leads ? wait_leading(w) : wait_following(w);
+	} while (!ret);
 	return ret;
 }
 
@@ -224,8 +235,7 @@ long fu_wait_cqes(struct fu_ctx *ctx, u32 min_complete, const struct fu_wait_arg
 	w.target = fu_load_relaxed(ring->cq_head) + min_complete;
 	if (arg->min_wait_ns)
 		w.min_until_ns = fu_now_ns(CLOCK_MONOTONIC) + arg->min_wait_ns;
-	w.leads = fu_leader_try(ctx);
-	ret = w.leads ? wait_leading(&w) : wait_following(&w);
+	ret = wait_any(&w);
 	if (ret > 0)
 		ret = 0;
 	return fu_cq_ready(ring) ? 0 : ret;
