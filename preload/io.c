@@ -2,9 +2,11 @@
  * Reading and writing. In the kernel a poll sees each wake-up of a file when it happens; an
  * epoll set tells only what is still true when somebody asks. So the engine asks before this
  * program takes something out of a file that it polls, and after it has put something into one,
- * as long as there are such polls: otherwise these cost two loads.
+ * as long as there are such polls: otherwise these cost two loads. stdio's own calls stay within
+ * libc, where nobody stands in front of them.
  */
 #include <errno.h>
+#include <sys/sendfile.h>
 #include "engine/entry.h"
 #include "preload/export.h"
 #include "preload/init.h"
@@ -80,6 +82,13 @@ FU_EXPORT ssize_t recvmsg(int fd, struct msghdr *msg, int flags)
 	return fu_next.recvmsg(fd, msg, flags);
 }
 
+FU_EXPORT int recvmmsg(int fd, struct mmsghdr *msgs, unsigned n, int flags,
+                       struct timespec *timeout)
+{
+	reads(fd);
+	return fu_next.recvmmsg(fd, msgs, n, flags, timeout);
+}
+
 FU_EXPORT int accept(int fd, struct sockaddr *addr, socklen_t *len)
 {
 	reads(fd);
@@ -128,3 +137,65 @@ FU_EXPORT int eventfd_write(int fd, eventfd_t value)
 	fu_init();
 	return (int)fu_io_wrote(fu_next.eventfd_write(fd, value));
 }
+
+FU_EXPORT int connect(int fd, const struct sockaddr *addr, socklen_t len)
+{
+	fu_init();
+	return (int)fu_io_wrote(fu_next.connect(fd, addr, len));
+}
+
+/* With an offset of -1 these two are for pipes and sockets as well. */
+FU_EXPORT ssize_t preadv2(int fd, const struct iovec *iov, int n, off_t off, int flags)
+{
+	reads(fd);
+	if (!fu_next.preadv2) {
+		errno = ENOSYS;
+		return -1;
+	}
+	return fu_next.preadv2(fd, iov, n, off, flags);
+}
+
+FU_EXPORT ssize_t preadv64v2(int fd, const struct iovec *iov, int n, off_t off, int flags)
+        __attribute__((alias("preadv2")));
+
+FU_EXPORT ssize_t pwritev2(int fd, const struct iovec *iov, int n, off_t off, int flags)
+{
+	fu_init();
+	if (!fu_next.pwritev2) {
+		errno = ENOSYS;
+		return -1;
+	}
+	return fu_io_wrote(fu_next.pwritev2(fd, iov, n, off, flags));
+}
+
+FU_EXPORT ssize_t pwritev64v2(int fd, const struct iovec *iov, int n, off_t off, int flags)
+        __attribute__((alias("pwritev2")));
+
+FU_EXPORT ssize_t splice(int in, off64_t *off_in, int out, off64_t *off_out, size_t bytes,
+                         unsigned flags)
+{
+	reads(in);
+	return fu_io_wrote(fu_next.splice(in, off_in, out, off_out, bytes, flags));
+}
+
+FU_EXPORT ssize_t tee(int in, int out, size_t bytes, unsigned flags)
+{
+	fu_init();
+	return fu_io_wrote(fu_next.tee(in, out, bytes, flags));
+}
+
+/* Into a pipe or, at its other end, out of it. */
+FU_EXPORT ssize_t vmsplice(int fd, const struct iovec *iov, size_t n, unsigned flags)
+{
+	reads(fd);
+	return fu_io_wrote(fu_next.vmsplice(fd, iov, n, flags));
+}
+
+FU_EXPORT ssize_t sendfile(int out, int in, off_t *off, size_t bytes)
+{
+	reads(in);
+	return fu_io_wrote(fu_next.sendfile(out, in, off, bytes));
+}
+
+FU_EXPORT ssize_t sendfile64(int out, int in, off_t *off, size_t bytes)
+        __attribute__((alias("sendfile")));

@@ -42,5 +42,5 @@ FU_EXPORT int sendmmsg(int fd, struct mmsghdr *msgs, unsigned n, int flags)
 			return -1;
 		}
 	}
-	return fu_next.sendmmsg(fd, msgs, n, flags);
+	return (int)fu_io_wrote(fu_next.sendmmsg(fd, msgs, n, flags));
 }

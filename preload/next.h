@@ -38,6 +38,7 @@
 	X(ssize_t, __recvfrom_chk,                                                               \
 	  (int, void *, size_t, size_t, int, struct sockaddr *, socklen_t *))                    \
 	X(ssize_t, recvmsg, (int, struct msghdr *, int))                                         \
+	X(int, recvmmsg, (int, struct mmsghdr *, unsigned, int, struct timespec *))              \
 	X(int, accept, (int, struct sockaddr *, socklen_t *))                                    \
 	X(int, accept4, (int, struct sockaddr *, socklen_t *, int))                              \
 	X(ssize_t, write, (int, const void *, size_t))                                           \
@@ -46,6 +47,13 @@
 	X(ssize_t, sendto, (int, const void *, size_t, int, const struct sockaddr *, socklen_t)) \
 	X(int, eventfd_read, (int, eventfd_t *))                                                 \
 	X(int, eventfd_write, (int, eventfd_t))                                                  \
+	X(int, connect, (int, const struct sockaddr *, socklen_t))                               \
+	X(ssize_t, preadv2, (int, const struct iovec *, int, off_t, int))                        \
+	X(ssize_t, pwritev2, (int, const struct iovec *, int, off_t, int))                       \
+	X(ssize_t, splice, (int, off64_t *, int, off64_t *, size_t, unsigned))                   \
+	X(ssize_t, tee, (int, int, size_t, unsigned))                                            \
+	X(ssize_t, vmsplice, (int, const struct iovec *, size_t, unsigned))                      \
+	X(ssize_t, sendfile, (int, int, off_t *, size_t))                                        \
 	X(int, fcntl, (int, int, ...))                                                           \
 	X(int, poll, (struct pollfd *, nfds_t, int))                                             \
 	X(int, __poll_chk, (struct pollfd *, nfds_t, int, size_t))                               \

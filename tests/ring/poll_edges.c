@@ -4,10 +4,15 @@
  */
 #include "tests/ring_util.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 static struct tr_ring ring;
@@ -110,6 +115,105 @@ static void test_messages(void **state)
 	close(sv[1]);
 }
 
+static void test_several_messages(void **state)
+{
+	struct iovec iov[2];
+	struct mmsghdr msgs[2] = { 0 };
+	char c[2];
+	int sv[2];
+
+	(void)state;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_DGRAM, 0, sv), 0);
+	poll_fd(sv[0], true);
+	for (int i = 0; i < 2; i++) {
+		iov[i] = (struct iovec){ &c[i], 1 };
+		msgs[i].msg_hdr.msg_iov = &iov[i];
+		msgs[i].msg_hdr.msg_iovlen = 1;
+	}
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(sendmmsg(sv[1], msgs, 1, 0), 1);
+		expect(POLLIN, IORING_CQE_F_MORE);
+	}
+	assert_int_equal(recvmmsg(sv[0], msgs, 2, MSG_DONTWAIT, NULL), 2);
+	/* Behind the shim's back, so that only the read can tell. */
+	assert_int_equal(syscall(SYS_sendto, sv[1], "x", 1, 0, NULL, 0), 1);
+	assert_int_equal(recvmmsg(sv[0], msgs, 1, MSG_DONTWAIT, NULL), 1);
+	get_events();
+	expect(POLLIN, IORING_CQE_F_MORE);
+	assert_null(tr_peek(&ring));
+	close(sv[0]);
+	close(sv[1]);
+}
+
+/* Pipes, by the calls that need no buffer of the program's. */
+static void test_moved(void **state)
+{
+	struct iovec iov = { "ab", 2 };
+	int from[2], to[2], file;
+	char c[8];
+
+	(void)state;
+	assert_int_equal(pipe(from), 0);
+	assert_int_equal(pipe(to), 0);
+	poll_fd(to[0], true);
+	assert_int_equal(write(from[1], "abcd", 4), 4);
+	assert_int_equal(tee(from[0], to[1], 1, 0), 1);
+	expect(POLLIN, IORING_CQE_F_MORE);
+	assert_int_equal(splice(from[0], NULL, to[1], NULL, 1, 0), 1);
+	expect(POLLIN, IORING_CQE_F_MORE);
+	assert_int_equal(vmsplice(to[1], &iov, 1, 0), 2);
+	expect(POLLIN, IORING_CQE_F_MORE);
+	assert_int_equal(pwritev2(to[1], &iov, 1, -1, 0), 2);
+	expect(POLLIN, IORING_CQE_F_MORE);
+	assert_int_equal(read(to[0], c, sizeof(c)), 6);
+	assert_null(tr_peek(&ring));
+	for (int i = 0; i < 2; i++) {
+		iov.iov_base = c;
+		assert_int_equal(syscall(SYS_write, to[1], "ab", 2), 2);
+		assert_int_equal(i ? preadv2(to[0], &iov, 1, -1, 0)
+		                   : splice(to[0], NULL, from[1], NULL, 2, 0),
+		                 2);
+		get_events();
+		expect(POLLIN, IORING_CQE_F_MORE);
+		assert_null(tr_peek(&ring));
+	}
+	file = memfd_create("data", 0);
+	assert_int_equal(pwrite(file, "ab", 2, 0), 2);
+	for (int i = 0; i < 2; i++) {
+		off_t start = 0;
+
+		assert_int_equal(sendfile(to[1], file, &start, 2), 2);
+		expect(POLLIN, IORING_CQE_F_MORE);
+	}
+	close(file);
+	for (int i = 0; i < 2; i++) {
+		close(from[i]);
+		close(to[i]);
+	}
+}
+
+/* A socket that listens tells of each one who comes. */
+static void test_connections(void **state)
+{
+	struct sockaddr_un name = { .sun_family = AF_UNIX };
+	socklen_t len = sizeof(name.sun_family);
+	int server = socket(AF_UNIX, SOCK_STREAM, 0), client;
+
+	(void)state;
+	assert_int_equal(bind(server, (struct sockaddr *)&name, len), 0);
+	len = sizeof(name);
+	assert_int_equal(getsockname(server, (struct sockaddr *)&name, &len), 0);
+	assert_int_equal(listen(server, 2), 0);
+	poll_fd(server, true);
+	for (int i = 0; i < 2; i++) {
+		client = socket(AF_UNIX, SOCK_STREAM, 0);
+		assert_int_equal(connect(client, (struct sockaddr *)&name, len), 0);
+		expect(POLLIN, IORING_CQE_F_MORE);
+		close(client);
+	}
+	close(server);
+}
+
 static void test_one_shot(void **state)
 {
 	char c;
@@ -178,9 +282,10 @@ static void test_polled_ring(void **state)
 #define ON_PIPE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 static const struct CMUnitTest tests[] = {
-	ON_PIPE(test_read_away),   ON_PIPE(test_written_twice), ON_PIPE(test_messages),
-	ON_PIPE(test_one_shot),    ON_PIPE(test_read_by_ring),  ON_PIPE(test_own_eventfd),
-	ON_PIPE(test_polled_ring),
+	ON_PIPE(test_read_away),   ON_PIPE(test_written_twice),    ON_PIPE(test_messages),
+	ON_PIPE(test_one_shot),    ON_PIPE(test_read_by_ring),     ON_PIPE(test_own_eventfd),
+	ON_PIPE(test_polled_ring), ON_PIPE(test_several_messages), ON_PIPE(test_moved),
+	ON_PIPE(test_connections),
 };
 
 TR_MAIN("poll edges", tests)
