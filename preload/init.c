@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <sys/auxv.h>
+#include <time.h>
 #include "engine/config.h"
 #include "engine/entry.h"
 #include "engine/stats.h"
@@ -23,6 +24,10 @@
 #include "seccomp/notify.h"
 #include "seccomp/trap.h"
 
+/* How long a first ring waits for the scan lock: some seconds. */
+#define LOCK_NAP_NS (100L * 1000)
+#define LOCK_NAPS   20000
+
 extern char **environ;
 extern void *__libc_stack_end __attribute__((weak));
 
@@ -30,10 +35,27 @@ u32 fu_init_state;
 u32 fu_init_threads;
 static long init_tid; /* the thread that runs the start */
 
-/* Guards the scan's tables, the filter's and those of the patches. Never held while the program's
- * code runs. */
+/*
+ * Guards the scan's tables, the filter's and those of the patches: the holder's thread id. Never
+ * held while the program's code runs, but for its signal handlers.
+ */
 static u32 scan_lock;
 static struct fu_scan scan;
+
+/* 0, or the thread that has it. */
+static u32 scan_trylock(void)
+{
+	u32 holder = 0;
+
+	__atomic_compare_exchange_n(&scan_lock, &holder, (u32)fu_sys(SYS_gettid), false,
+	                            __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
+	return holder;
+}
+
+static void scan_unlock(void)
+{
+	fu_store_release(&scan_lock, 0);
+}
 
 long fu_to_libc(long ret)
 {
@@ -64,14 +86,34 @@ static void disable(const char *what, long error)
 /* Places whose calls are all patched: nothing has to be trapped there before there is a ring. */
 static struct fu_range waiting[FU_RANGES_MAX];
 static size_t n_waiting;
+static bool ring_came; /* nothing waits any more */
 
+/* After an unload what has been there for long is found again. */
+static bool is_waiting(const struct fu_range *range)
+{
+	for (size_t i = 0; i < n_waiting; i++) {
+		if (waiting[i].start == range->start && waiting[i].end == range->end) {
+			return true;
+		}
+	}
+	return false;
+}
+
+/* False if these cannot wait. */
 static bool wait_for_ring(const struct fu_range *ranges, size_t n)
 {
-	if (n_waiting + n > FU_RANGES_MAX) {
+	if (ring_came) {
 		return false;
 	}
-	fu_memcpy(&waiting[n_waiting], ranges, n * sizeof(*ranges));
-	fu_store_relaxed(&n_waiting, n_waiting + n);
+	for (size_t i = 0; i < n; i++) {
+		if (is_waiting(&ranges[i])) {
+			continue;
+		}
+		if (n_waiting == FU_RANGES_MAX) {
+			return false;
+		}
+		waiting[n_waiting++] = ranges[i];
+	}
 	return true;
 }
 
@@ -93,14 +135,14 @@ static bool may_patch(void)
 
 static void rescan(bool quiet)
 {
-	size_t patched = 0;
+	static bool patched; /* anything ever */
 	bool left = true;
 	long trap = 0;
 
 	if (!fu_load_relaxed(&fu_shim_enabled)) {
 		return;
 	}
-	while (__atomic_exchange_n(&scan_lock, 1, __ATOMIC_ACQUIRE)) {
+	while (scan_trylock()) {
 		fu_sys(SYS_sched_yield);
 	}
 	fu_scan(&scan);
@@ -111,33 +153,47 @@ static void rescan(bool quiet)
 		fu_patch_unloaded();
 	}
 	if (scan.n_texts && may_patch()) {
-		patched = fu_patch_found(&scan, quiet, &left);
+		patched = fu_patch_found(&scan, quiet, &left) || patched;
 	}
 	/* A filter costs every system call something, and programs that are executed their rights.
 	 */
-	if (scan.n_ranges &&
-	    (left || fu_have_rings() || !wait_for_ring(scan.ranges, scan.n_ranges))) {
+	if (scan.n_ranges && (left || !wait_for_ring(scan.ranges, scan.n_ranges))) {
 		trap = install(scan.ranges, scan.n_ranges);
 	}
 	/* Where filters are not to be had, in a sandbox or under valgrind, the patches may do. */
 	if (trap < 0 && !patched && !fu_have_rings()) {
 		disable(fu_config.trap == FU_TRAP_NOTIFY ? "notify" : "sigsys", trap);
 	}
-	fu_store_release(&scan_lock, 0);
+	scan_unlock();
 }
 
 /*
  * The first ring: from now on calls other than io_uring's matter as well. The lock may be held by
- * the thread itself, if this is a signal handler; then the next ring does it.
+ * the thread itself, if this is a signal handler; then the next ring does it. Another thread may
+ * look through objects that it has loaded, which takes milliseconds; it is not waited for forever,
+ * since it may need what this thread holds of the loader's.
  */
 static void before_ring(void)
 {
+	static const struct timespec nap = { 0, LOCK_NAP_NS };
+
 	fu_critical_enter();
-	if (fu_unlikely(fu_load_relaxed(&n_waiting)) &&
-	    !__atomic_exchange_n(&scan_lock, 1, __ATOMIC_ACQUIRE)) {
-		install(waiting, n_waiting);
-		fu_store_relaxed(&n_waiting, 0);
-		fu_store_release(&scan_lock, 0);
+	for (u32 i = 0; i < LOCK_NAPS && !fu_load_acquire(&ring_came); i++) {
+		u32 holder = scan_trylock();
+
+		if (holder == (u32)fu_sys(SYS_gettid)) {
+			break;
+		}
+		if (holder) {
+			fu_sys(SYS_nanosleep, &nap, NULL);
+			continue;
+		}
+		if (n_waiting) {
+			install(waiting, n_waiting);
+		}
+		n_waiting = 0;
+		fu_store_release(&ring_came, true);
+		scan_unlock();
 	}
 	fu_critical_leave();
 	fu_handlers_take_over();
@@ -173,11 +229,11 @@ static void on_trap(long nr, u64 ip)
 		return;
 	}
 	fu_critical_enter();
-	if (!__atomic_exchange_n(&scan_lock, 1, __ATOMIC_ACQUIRE)) {
+	if (!scan_trylock()) {
 		if (may_patch()) {
 			fu_patch_trapped(site);
 		}
-		fu_store_release(&scan_lock, 0);
+		scan_unlock();
 	}
 	fu_critical_leave();
 }
