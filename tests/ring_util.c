@@ -339,6 +339,16 @@ int tr_wait_ms(struct tr_ring *r, struct io_uring_cqe *cqe, unsigned ms)
 	return 0;
 }
 
+void tr_expect(struct tr_ring *r, uint64_t user_data, int res, unsigned flags)
+{
+	struct io_uring_cqe cqe;
+
+	assert_int_equal(tr_wait(r, &cqe), 0);
+	assert_int_equal(cqe.user_data, user_data);
+	assert_int_equal(cqe.res, res);
+	assert_int_equal(cqe.flags, flags);
+}
+
 int tr_run(struct tr_ring *r, uint64_t user_data)
 {
 	struct io_uring_cqe cqe;

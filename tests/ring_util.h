@@ -82,6 +82,8 @@ unsigned tr_ready(struct tr_ring *r);
 int tr_wait(struct tr_ring *r, struct io_uring_cqe *cqe);
 /* The same, no longer than `ms`: -ETIME. */
 int tr_wait_ms(struct tr_ring *r, struct io_uring_cqe *cqe, unsigned ms);
+/* Waits for a CQE and takes it; fails the test unless it is this one. */
+void tr_expect(struct tr_ring *r, uint64_t user_data, int res, unsigned flags);
 /* Submits what is prepared and takes one CQE; fails the test unless it carries user_data. */
 int tr_run(struct tr_ring *r, uint64_t user_data);
 /* Submits one request and returns its CQE's res. The ring must be idle. */
@@ -114,6 +116,26 @@ int tr_wait_child(pid_t pid);
 			_exit(1);                                                         \
 		}                                                                         \
 	} while (0)
+
+/*
+ * For a program whose tests need one ring and nothing else: `ring`, made anew for each of them.
+ * ON_RING lists a test with the setup and teardown of its file, these or others.
+ */
+#define TR_ONE_RING(entries)                         \
+	static struct tr_ring ring;                  \
+	static int setup(void **state)               \
+	{                                            \
+		(void)state;                         \
+		return tr_init(&ring, (entries), 0); \
+	}                                            \
+	static int teardown(void **state)            \
+	{                                            \
+		(void)state;                         \
+		tr_exit(&ring);                      \
+		return 0;                            \
+	}                                            \
+	_Static_assert((entries) > 0, "a ring has entries")
+#define ON_RING(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 /* Runs the group once through libc and once inline; the sum of failed tests. */
 int tr_run_group(const char *name, const struct CMUnitTest *tests, size_t count);

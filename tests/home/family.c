@@ -519,8 +519,6 @@ static void test_daemon(void **state)
 	assert_int_equal(in_child(daemonises, 30), 0);
 }
 
-#define ON_RING(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-
 static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(test_shared_by_many),
 	cmocka_unit_test(test_submit_here_wait_there),

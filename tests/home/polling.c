@@ -10,20 +10,7 @@
 #include <sys/select.h>
 #include <sys/syscall.h>
 
-static struct tr_ring ring;
-
-static int setup(void **state)
-{
-	(void)state;
-	return tr_init(&ring, 8, 0);
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	tr_exit(&ring);
-	return 0;
-}
+TR_ONE_RING(8);
 
 static long libc_call(long nr, long a, long b, long c, long d, long e, long f)
 {
@@ -207,8 +194,6 @@ static void test_idle(void **state)
 	close(p[1]);
 	close(ep);
 }
-
-#define ON_RING(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 static const struct CMUnitTest tests[] = {
 	ON_RING(test_raw_poll), ON_RING(test_raw_select),   ON_RING(test_raw_epoll),

@@ -533,8 +533,6 @@ static void test_own_sigsys(void **state)
 	use_rings();
 }
 
-#define ON_RING(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-
 static const struct CMUnitTest tests[] = {
 	ON_RING(test_raw_mask),         ON_RING(test_thread_of_raw_mask),
 	ON_RING(test_sa_mask),          ON_RING(test_masks_of_waits),

@@ -565,8 +565,6 @@ static void test_partial_submission(void **state)
 	assert_int_equal(tr_submit(&ring), 1);
 }
 
-#define ON_RING(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-
 static const struct CMUnitTest tests[] = {
 	ON_RING(test_fds),
 	ON_RING(test_enter_flags),

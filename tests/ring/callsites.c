@@ -15,20 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static struct tr_ring ring;
-
-static int setup(void **state)
-{
-	(void)state;
-	return tr_init(&ring, 8, 0);
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	tr_exit(&ring);
-	return 0;
-}
+TR_ONE_RING(8);
 
 /* io_uring_enter(fd, n, 0, 0, NULL, 0), the number as an immediate right before the call. */
 static long enter_near(long fd, long n)
@@ -314,8 +301,6 @@ static void test_other_mappings(void **state)
 	assert_int_equal((long)tr_sys_mmap(0, PROT_READ, MAP_SHARED, fd, 0), -EINVAL);
 	close(fd);
 }
-
-#define ON_RING(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 static const struct CMUnitTest tests[] = {
 	ON_RING(test_shapes),

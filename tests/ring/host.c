@@ -13,20 +13,7 @@
 
 #define NR_FUTEX_WAITV 449
 
-static struct tr_ring ring;
-
-static int setup(void **state)
-{
-	(void)state;
-	return tr_init(&ring, 8, 0);
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	tr_exit(&ring);
-	return 0;
-}
+TR_ONE_RING(8);
 
 /* Whether the kernel knows the call; the arguments are none that it could accept. */
 static bool has_call(long nr)
@@ -103,10 +90,10 @@ static void test_always(void **state)
 }
 
 static const struct CMUnitTest tests[] = {
-	cmocka_unit_test_setup_teardown(test_statx, setup, teardown),
-	cmocka_unit_test_setup_teardown(test_openat2, setup, teardown),
-	cmocka_unit_test_setup_teardown(test_futex_vector, setup, teardown),
-	cmocka_unit_test_setup_teardown(test_always, setup, teardown),
+	ON_RING(test_statx),
+	ON_RING(test_openat2),
+	ON_RING(test_futex_vector),
+	ON_RING(test_always),
 };
 
 TR_MAIN("host", tests)

@@ -101,8 +101,6 @@ static void test_only_enter_posts(void **state)
 	close(file);
 }
 
-#define ON_RING(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-
 static const struct CMUnitTest tests[] = {
 	ON_RING(test_refused),
 	ON_RING(test_data),

@@ -446,8 +446,6 @@ static void test_memory_gone(void **state)
 	bufs = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 }
 
-#define ON_RING(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-
 static const struct CMUnitTest tests[] = {
 	ON_RING(test_legacy),         ON_RING(test_file_keeps),      ON_RING(test_incremental),
 	ON_RING(test_bundle),         ON_RING(test_multishot_limit), ON_RING(test_multishot_ends),

@@ -55,12 +55,7 @@ static void submit_and_leave(int expected)
 
 static void expect(uint64_t user_data, int res)
 {
-	struct io_uring_cqe cqe;
-
-	assert_int_equal(tr_wait(&ring, &cqe), 0);
-	assert_int_equal(cqe.user_data, user_data);
-	assert_int_equal(cqe.res, res);
-	assert_int_equal(cqe.flags, 0);
+	tr_expect(&ring, user_data, res, 0);
 }
 
 static struct io_uring_sqe *prep_poll(uint64_t user_data, unsigned flags)

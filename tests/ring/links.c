@@ -7,21 +7,8 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-static struct tr_ring ring;
+TR_ONE_RING(32);
 static char buf[4096];
-
-static int setup(void **state)
-{
-	(void)state;
-	return tr_init(&ring, 32, 0);
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	tr_exit(&ring);
-	return 0;
-}
 
 static void prep_nop(uint64_t user_data, unsigned flags)
 {
@@ -313,8 +300,6 @@ static void test_many_async_on_pipes(void **state)
 		close(p[i][1]);
 	}
 }
-
-#define ON_RING(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 static const struct CMUnitTest tests[] = {
 	ON_RING(test_chain_in_order),      ON_RING(test_write_then_read),

@@ -54,16 +54,6 @@ static int send_fd(uint64_t src, unsigned slot, unsigned flags)
 	return tr_run(&ring, 1);
 }
 
-static void expect(struct tr_ring *r, uint64_t user_data, int res, unsigned flags)
-{
-	struct io_uring_cqe cqe;
-
-	assert_int_equal(tr_wait_ms(r, &cqe, 2000), 0);
-	assert_int_equal(cqe.user_data, user_data);
-	assert_int_equal(cqe.res, res);
-	assert_int_equal(cqe.flags, flags);
-}
-
 static void test_data(void **state)
 {
 	struct io_uring_sqe *sqe;
@@ -72,12 +62,12 @@ static void test_data(void **state)
 	(void)state;
 	prep(&ring, other.fd, MSG_DATA, 7, 99);
 	assert_int_equal(tr_run(&ring, 1), 0);
-	expect(&other, 99, 7, 0);
+	tr_expect(&other, 99, 7, 0);
 	sqe = prep(&ring, other.fd, MSG_DATA, 8, 98);
 	sqe->rw_flags = MSG_FLAGS_PASS;
 	sqe->file_index = 0x55;
 	assert_int_equal(tr_run(&ring, 1), 0);
-	expect(&other, 98, 8, 0x55);
+	tr_expect(&other, 98, 8, 0x55);
 	prep(&ring, other.fd, MSG_DATA, 0, 0)->file_index = 1;
 	assert_int_equal(tr_run(&ring, 1), -EINVAL);
 	prep(&ring, other.fd, MSG_DATA, 0, 0)->rw_flags = CQE_SKIP;
@@ -100,9 +90,9 @@ static void test_self(void **state)
 	tr_prep(&ring, IORING_OP_NOP, -1, NULL, 0, 0, 2);
 	prep(&ring, ring.fd, MSG_DATA, 7, 99);
 	assert_int_equal(tr_submit(&ring), 2);
-	expect(&ring, 99, 7, 0);
-	expect(&ring, 2, 0, 0);
-	expect(&ring, 1, 0, 0);
+	tr_expect(&ring, 99, 7, 0);
+	tr_expect(&ring, 2, 0, 0);
+	tr_expect(&ring, 1, 0, 0);
 }
 
 static void test_disabled(void **state)
@@ -127,7 +117,7 @@ static void test_overflow(void **state)
 	assert_int_equal(tr_ready(&other), 8);
 	assert_true(*other.sq_flags & IORING_SQ_CQ_OVERFLOW);
 	for (int i = 0; i < 12; i++)
-		expect(&other, 99, i, 0);
+		tr_expect(&other, 99, i, 0);
 }
 
 static void test_files(void **state)
@@ -141,7 +131,7 @@ static void test_files(void **state)
 	assert_int_equal(send_fd(0, 1, 0), -ENXIO);
 	assert_int_equal(tr_sys_register(other.fd, IORING_REGISTER_FILES, none, 2), 0);
 	assert_int_equal(send_fd(0, 2, 0), 0);
-	expect(&other, 50, 0, 0);
+	tr_expect(&other, 50, 0, 0);
 	tr_prep(&other, IORING_OP_READ, 1, &byte, 1, 5, 3)->flags = IOSQE_FIXED_FILE;
 	assert_int_equal(tr_run(&other, 3), 1);
 	assert_int_equal((unsigned char)byte, tr_pattern(5));
@@ -163,7 +153,7 @@ static void test_deferred(void **state)
 	prep(&ring, other.fd, MSG_DATA, 7, 99);
 	assert_int_equal(tr_run(&ring, 1), 0);
 	assert_null(tr_peek(&other));
-	expect(&other, 99, 7, 0);
+	tr_expect(&other, 99, 7, 0);
 	assert_int_equal(tr_sys_register(ring.fd, IORING_REGISTER_FILES, &fd, 1), 0);
 	assert_int_equal(tr_sys_register(other.fd, IORING_REGISTER_FILES, &none, 1), 0);
 	close(fd);
@@ -176,7 +166,7 @@ static void test_without_ring(void **state)
 	(void)state;
 	sqe.fd = other.fd;
 	assert_int_equal(tr_sys_register(-1, REGISTER_SEND_MSG_RING, &sqe, 1), 0);
-	expect(&other, 90, 9, 0);
+	tr_expect(&other, 90, 9, 0);
 	assert_int_equal(tr_sys_register(-1, REGISTER_SEND_MSG_RING, &sqe, 2), -EINVAL);
 	assert_int_equal(tr_sys_register(-1, REGISTER_SEND_MSG_RING, (void *)8, 1), -EFAULT);
 	sqe.addr = MSG_SEND_FD;

@@ -19,20 +19,7 @@
 #define STACK_BYTES (16 * 1024)
 #define CALLS       2000
 
-static struct tr_ring ring;
-
-static int setup(void **state)
-{
-	(void)state;
-	return tr_init(&ring, 8, 0);
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	tr_exit(&ring);
-	return 0;
-}
+TR_ONE_RING(8);
 
 /* io_uring_enter(fd, n, min, flags, NULL, 0) */
 static long enter(long fd, long n, long min, long flags)
@@ -548,8 +535,6 @@ static void test_many_calls(void **state)
 		pthread_join(t[i], NULL);
 	assert_int_equal(*whole_at == 0xe9, is_patched());
 }
-
-#define ON_RING(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 static const struct CMUnitTest tests[] = {
 	ON_RING(test_registers),  ON_RING(test_sites),      ON_RING(test_vector_state),

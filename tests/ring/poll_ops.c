@@ -7,20 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-static struct tr_ring ring;
-
-static int setup(void **state)
-{
-	(void)state;
-	return tr_init(&ring, 64, 0);
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	tr_exit(&ring);
-	return 0;
-}
+TR_ONE_RING(64);
 
 static void prep_poll(int fd, unsigned events, uint64_t user_data)
 {
@@ -29,12 +16,7 @@ static void prep_poll(int fd, unsigned events, uint64_t user_data)
 
 static void expect(uint64_t user_data, int res)
 {
-	struct io_uring_cqe cqe;
-
-	assert_int_equal(tr_wait(&ring, &cqe), 0);
-	assert_int_equal(cqe.user_data, user_data);
-	assert_int_equal(cqe.res, res);
-	assert_int_equal(cqe.flags, 0);
+	tr_expect(&ring, user_data, res, 0);
 }
 
 static void test_ready_at_once(void **state)
@@ -224,8 +206,6 @@ static void test_flags(void **state)
 	close(p[0]);
 	close(p[1]);
 }
-
-#define ON_RING(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 static const struct CMUnitTest tests[] = {
 	ON_RING(test_ready_at_once),

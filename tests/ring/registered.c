@@ -9,20 +9,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-static struct tr_ring ring;
-
-static int setup(void **state)
-{
-	(void)state;
-	return tr_init(&ring, 16, 0);
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	tr_exit(&ring);
-	return 0;
-}
+TR_ONE_RING(16);
 
 /* What the eventfd counted since the last time; 0 if nothing. */
 static uint64_t counted(int fd)
@@ -257,8 +244,6 @@ static void test_many_buffers(void **state)
 	assert_int_equal(tr_run(&ring, 2), -EFAULT);
 	close(fd);
 }
-
-#define ON_RING(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 static const struct CMUnitTest tests[] = {
 	ON_RING(test_eventfd),      ON_RING(test_eventfd_disabled), ON_RING(test_eventfd_async),

@@ -315,8 +315,6 @@ static void test_ring_fd_in_signal_free_wait(void **state)
 	on(SIGUSR1, SIG_DFL, 0);
 }
 
-#define ON_RING(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-
 static const struct CMUnitTest tests[] = {
 	ON_RING(test_eintr),
 	ON_RING(test_ignored_signal),
