@@ -18,6 +18,8 @@
 
 #define STACK_BYTES (16 * 1024)
 #define CALLS       2000
+/* Of each thread, when the site may not have been patched yet. */
+#define TRAPPED_CALLS 100
 
 TR_ONE_RING(8);
 
@@ -499,6 +501,17 @@ __asm__(".text\n.type call_unknown, @function\n.p2align 6\ncall_unknown:\n"
         "	.cfi_endproc\n"
         ".size call_unknown, .-call_unknown\n");
 
+/*
+ * The thread that was trapped first may have lost its processor in the middle of patching: how
+ * often the others are trapped meanwhile would depend on that.
+ */
+static void await_patch(void)
+{
+	for (int i = 0;
+	     i < 10000 && is_patched() && *(const volatile unsigned char *)whole_at != 0xe9; i++)
+		tr_sleep_ms(1);
+}
+
 static void *call_many(void *arg)
 {
 	struct tr_ring own;
@@ -514,6 +527,8 @@ static void *call_many(void *arg)
 		tr_seen(&own);
 	}
 	for (int i = 0; i < CALLS; i++) {
+		if (i == TRAPPED_CALLS)
+			await_patch();
 		if (call_code(call_whole, own.fd, 0))
 			abort();
 	}
