@@ -41,6 +41,9 @@
 #define HARVEST_NAPS   20
 #define NAP_NS         200000
 
+/* One in the high half of poller.handlers. */
+#define HANDLED (1ULL << 32)
+
 enum slot_kind { SLOT_FREE, SLOT_ARMED, SLOT_BUSY, SLOT_RING, SLOT_AIO };
 
 struct slot {
@@ -70,8 +73,8 @@ static struct {
 	struct slot **chunks;
 	u32 nr_slots, free_head, used;
 	u32 requests; /* slots of requests; read without the lock as a hint */
-	u32 handling; /* threads with events in hand; atomic */
-	u32 handled;  /* how often one has been done with them; atomic */
+	/* Low half: threads with events in hand; high: how often one was done with them. Atomic. */
+	u64 handlers;
 	int timerfds[FU_POLLER_TIMERS];
 } poller = { .epfd = -1, .wakefd = -1 };
 
@@ -181,7 +184,7 @@ static bool handle(const struct epoll_event *events, long n)
 {
 	bool reap = false;
 
-	__atomic_fetch_add(&poller.handling, 1, __ATOMIC_SEQ_CST);
+	__atomic_fetch_add(&poller.handlers, 1, __ATOMIC_SEQ_CST);
 	for (long i = 0; i < n; i++) {
 		struct fu_req *req = NULL;
 		struct fu_ctx *ctx = NULL;
@@ -207,22 +210,26 @@ static bool handle(const struct epoll_event *events, long n)
 			break;
 		}
 	}
-	/* In this order: who has counted us waits for the second. */
-	__atomic_fetch_sub(&poller.handling, 1, __ATOMIC_SEQ_CST);
-	__atomic_fetch_add(&poller.handled, 1, __ATOMIC_SEQ_CST);
+	__atomic_fetch_add(&poller.handlers, HANDLED - 1, __ATOMIC_SEQ_CST);
 	return reap;
+}
+
+static u32 handled(u64 handlers)
+{
+	return (u32)(handlers / HANDLED);
 }
 
 /* What others have fetched before us is to be seen as well, unless it takes them too long. */
 static void await_handlers(void)
 {
 	static const struct timespec nap = { 0, NAP_NS };
-	u32 busy = fu_load_acquire(&poller.handling), before = fu_load_acquire(&poller.handled);
+	u64 now, first = fu_load_acquire(&poller.handlers);
 
 	/* Not for those that begin later. */
-	for (int i = 0;
-	     i < HARVEST_YIELDS + HARVEST_NAPS && fu_load_acquire(&poller.handled) - before < busy;
-	     i++) {
+	for (int i = 0; i < HARVEST_YIELDS + HARVEST_NAPS; i++) {
+		now = fu_load_acquire(&poller.handlers);
+		if (handled(now) - handled(first) >= (u32)first)
+			break;
 		if (i < HARVEST_YIELDS)
 			fu_sys(SYS_sched_yield);
 		else
