@@ -8,6 +8,8 @@
 
 /* An integer option at SOL_SOCKET, or -errno (-ENOTSOCK for another file). */
 long fu_sock_option(int fd, int option);
+/* Whether a short result of a MSG_WAITALL request is a part of it, and the rest is to come. */
+bool fu_sock_continues(int fd);
 /* Whether the file has one of `events` (poll(2) bits) or an error now, or -errno. */
 long fu_sock_ready(int fd, short events);
 /*

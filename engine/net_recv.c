@@ -22,7 +22,9 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
+#include "engine/iov.h"
 #include "engine/kbuf.h"
+#include "engine/net.h"
 #include "engine/registry.h"
 #include "engine/thread.h"
 #include "rings/mem.h"
@@ -128,15 +130,9 @@ int fu_recvmsg_stable(struct fu_req *req)
 		return -ENOMEM;
 	c->msg = msg;
 	c->nr = (u32)msg.msg_iovlen;
-	if (fu_copy_from_user(c->segs, msg.msg_iov, c->nr * sizeof(struct iovec)))
-		return -EFAULT;
-	for (u32 i = 0; i < c->nr; i++) {
-		if ((s64)c->segs[i].iov_len < 0)
-			return -EINVAL;
-		c->left += c->segs[i].iov_len;
-	}
-	if (!fu_user_segments_ok(c->segs, c->nr))
-		return -EFAULT;
+	ret = fu_iov_copy(c->segs, msg.msg_iov, c->nr, &c->left);
+	if (ret)
+		return ret;
 	req->flags |= FU_REQ_STABLE;
 	return 0;
 }
@@ -262,24 +258,6 @@ static int write_back(struct recv *rv, const struct msghdr *msg)
 	                       offsetof(struct msghdr, msg_flags) + sizeof(msg->msg_flags) - from);
 }
 
-/* SOCK_STREAM..., or -errno */
-static s32 socket_type(struct fu_req *req)
-{
-	s32 type = 0;
-	u32 len = sizeof(type);
-	long ret = fu_sys(SYS_getsockopt, req->fd, SOL_SOCKET, SO_TYPE, &type, &len);
-
-	return ret < 0 ? (s32)ret : type;
-}
-
-/* Whether a short result of a MSG_WAITALL request is a part, and the rest is to come. */
-static bool goes_on(struct fu_req *req)
-{
-	s32 type = socket_type(req);
-
-	return type == SOCK_STREAM || type == SOCK_SEQPACKET;
-}
-
 /* Receives into the segments of the copy; *out_flags: what recvmsg said. */
 static long recv_segments(struct fu_req *req, struct copy *c, u32 flags, u32 *out_flags)
 {
@@ -311,15 +289,7 @@ static long recv_copy(struct fu_req *req, struct copy *c, u32 flags, u32 *out_fl
 static void copy_advance(struct copy *c, u64 n)
 {
 	c->left -= n;
-	while (c->nr && n >= c->iov->iov_len) {
-		n -= c->iov->iov_len;
-		c->iov++;
-		c->nr--;
-	}
-	if (n) {
-		c->iov->iov_base = (char *)c->iov->iov_base + n;
-		c->iov->iov_len -= n;
-	}
+	fu_iov_advance(&c->iov, &c->nr, n);
 }
 
 /*
@@ -441,7 +411,7 @@ static int recv_waitall(struct fu_req *req, struct recv *rv, u32 flags)
 	/* With control data, what came is a message of its own. */
 	if (c && c->msg.msg_controllen)
 		asked = 0;
-	if (ret > 0 && (u64)ret < asked && goes_on(req)) {
+	if (ret > 0 && (u64)ret < asked && fu_sock_continues(req->fd)) {
 		rv->done += (s32)ret;
 		if (c)
 			copy_advance(c, (u64)ret);
@@ -527,7 +497,7 @@ static long recv_one(struct fu_req *req, struct recv *rv, struct iovec *one, u32
 	if (ret >= (long)one->iov_len || (rv->msg && c->msg.msg_controllen))
 		return ret;
 	*failed = true;
-	if (ret <= 0 || !goes_on(req))
+	if (ret <= 0 || !fu_sock_continues(req->fd))
 		return ret;
 	/* From now on the buffer stays in hand. */
 	rv->buf = (u64)(uintptr_t)one->iov_base + (u64)ret;
@@ -634,7 +604,8 @@ static int recv_rounds(struct fu_req *req, struct recv *rv, u32 flags)
 
 		/* A stream that has just been emptied is not asked for more before there is some.
 		 */
-		if ((ret == -ENOBUFS || ret == -EFAULT) && !full && socket_type(req) == SOCK_STREAM)
+		if ((ret == -ENOBUFS || ret == -EFAULT) && !full &&
+		    fu_sock_option(req->fd, SO_TYPE) == SOCK_STREAM)
 			ret = -EAGAIN;
 		if (ret == -EAGAIN && !(req->flags & FU_REQ_NOWAIT)) {
 			if (!(rv->state & PART))
@@ -733,7 +704,7 @@ static int recv_provided(struct fu_req *req, struct recv *rv, u32 issue_flags)
 /* What is no socket is that first of all; unless it is to be polled first, and cannot be. */
 static int of_other_file(struct fu_req *req, const struct recv *rv, int ret)
 {
-	if (ret == -ENOBUFS && socket_type(req) == -ENOTSOCK)
+	if (ret == -ENOBUFS && fu_sock_option(req->fd, SO_TYPE) == -ENOTSOCK)
 		ret = -ENOTSOCK;
 	if (ret == -ENOTSOCK && (rv->flags & IORING_RECVSEND_POLL_FIRST) &&
 	    (req->flags & FU_REQ_NO_ARM))

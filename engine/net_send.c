@@ -18,6 +18,7 @@
 #include <sys/uio.h>
 
 #include "engine/fileinfo.h"
+#include "engine/iov.h"
 #include "engine/kbuf.h"
 #include "engine/net.h"
 #include "engine/thread.h"
@@ -75,14 +76,7 @@ static struct copy *copy_alloc(struct fu_req *req, u32 segs)
 static int copy_segments(struct copy *c, const void *user, u32 nr)
 {
 	c->nr = nr;
-	if (fu_copy_from_user(c->segs, user, nr * sizeof(struct iovec)))
-		return -EFAULT;
-	for (u32 i = 0; i < nr; i++) {
-		if ((s64)c->segs[i].iov_len < 0)
-			return -EINVAL;
-		c->left += c->segs[i].iov_len;
-	}
-	return fu_user_segments_ok(c->segs, nr) ? 0 : -EFAULT;
+	return fu_iov_copy(c->segs, user, nr, &c->left);
 }
 
 static int copy_name(struct copy *c, u64 user, u32 len)
@@ -421,22 +415,7 @@ static void advance(struct fu_req *req, struct send *sd, u64 n)
 	/* The control data has gone with the first part. */
 	c->msg.msg_control = NULL;
 	c->msg.msg_controllen = 0;
-	while (c->nr && n >= c->iov->iov_len) {
-		n -= c->iov->iov_len;
-		c->iov++;
-		c->nr--;
-	}
-	if (n) {
-		c->iov->iov_base = (char *)c->iov->iov_base + n;
-		c->iov->iov_len -= n;
-	}
-}
-
-static bool continues(const struct fu_req *req)
-{
-	long type = fu_sock_option(req->fd, SO_TYPE);
-
-	return type == SOCK_STREAM || type == SOCK_SEQPACKET;
+	fu_iov_advance(&c->iov, &c->nr, n);
 }
 
 /*
@@ -499,7 +478,7 @@ int fu_send_issue(struct fu_req *req, u32 issue_flags)
 		if (ret == -EAGAIN && (issue_flags & FU_ISSUE_NONBLOCK))
 			return -EAGAIN;
 		if (ret < 0 || ((sd->msg_flags & MSG_WAITALL) && (u64)ret < asked)) {
-			if (ret > 0 && continues(req)) {
+			if (ret > 0 && fu_sock_continues(req->fd)) {
 				advance(req, sd, (u64)ret);
 				if (issue_flags & FU_ISSUE_NONBLOCK)
 					return -EAGAIN;

@@ -45,6 +45,13 @@ long fu_sock_option(int fd, int option)
 	return ret < 0 ? ret : value;
 }
 
+bool fu_sock_continues(int fd)
+{
+	long type = fu_sock_option(fd, SO_TYPE);
+
+	return type == SOCK_STREAM || type == SOCK_SEQPACKET;
+}
+
 long fu_sock_ready(int fd, short events)
 {
 	struct pollfd pfd = { .fd = fd, .events = events };

@@ -19,6 +19,7 @@
 
 #include "engine/aio.h"
 #include "engine/fileinfo.h"
+#include "engine/iov.h"
 #include "engine/kbuf.h"
 #include "engine/registry.h"
 #include "engine/thread.h"
@@ -211,34 +212,30 @@ int fu_write_fixed_prep(struct fu_req *req, const struct fu_sqe *sqe)
 	return ret;
 }
 
-/* Copies the segments out of the program's memory. */
+/* Copies the segments out of the program's memory. Bad ones are so each time it is asked. */
 int fu_rwv_stable(struct fu_req *req)
 {
 	struct rw *rw = fu_cmd(req, struct rw);
+	struct iovec *iov;
+	int ret;
 
 	if (rw->iov)
 		return 0;
 	if (rw->len > MAX_SEGMENTS)
 		return -EINVAL;
-	if (rw->len > 1) {
+	if (rw->len > 1 && !req->async) {
 		req->async_bytes = rw->len * sizeof(struct iovec);
 		req->async = fu_alloc(req->async_bytes);
 		if (!req->async)
 			return -ENOMEM;
-		rw->iov = req->async;
-	} else {
-		rw->iov = &rw->one;
 	}
-	if (fu_copy_from_user(rw->iov, fu_ptr(rw->addr), rw->len * sizeof(struct iovec)))
-		return -EFAULT;
+	iov = rw->len > 1 ? req->async : &rw->one;
+	ret = fu_iov_copy(iov, fu_ptr(rw->addr), rw->len, &rw->total);
+	if (ret)
+		return ret;
+	rw->iov = iov;
 	rw->nr = rw->len;
-	rw->total = 0;
-	for (u32 i = 0; i < rw->nr; i++) {
-		if ((s64)rw->iov[i].iov_len < 0)
-			return -EINVAL;
-		rw->total += rw->iov[i].iov_len;
-	}
-	return fu_user_segments_ok(rw->iov, rw->nr) ? 0 : -EFAULT;
+	return 0;
 }
 
 static int fixed_vec_prep(struct fu_req *req, const struct fu_sqe *sqe, bool write)
@@ -356,15 +353,7 @@ static void advance(struct rw *rw, u64 n)
 	rw->done += (s64)n;
 	if (rw->pos != ~0ULL)
 		rw->pos += n;
-	while (rw->nr && n >= rw->iov->iov_len) {
-		n -= rw->iov->iov_len;
-		rw->iov++;
-		rw->nr--;
-	}
-	if (n) {
-		rw->iov->iov_base = (char *)rw->iov->iov_base + n;
-		rw->iov->iov_len -= n;
-	}
+	fu_iov_advance(&rw->iov, &rw->nr, n);
 }
 
 static int finish(struct fu_req *req, struct rw *rw, long ret)

@@ -101,6 +101,30 @@ static void test_order(void **state)
 	}
 }
 
+/* Segments that cannot be read end the submission, also where success would be silent. */
+static void test_silent_bad_segments(void **state)
+{
+	struct io_uring_cqe cqe;
+
+	(void)state;
+	for (unsigned i = 0; i < 16; i++)
+		tr_prep(&ring, IORING_OP_READ, file, buf, 100, i, 1);
+	tr_prep(&ring, IORING_OP_READV, file, (void *)8, 2, 0, 2)->flags = IOSQE_CQE_SKIP_SUCCESS;
+	for (unsigned i = 0; i < 4; i++)
+		tr_prep(&ring, IORING_OP_READ, file, buf, 100, i, 3);
+	assert_int_equal(tr_submit(&ring), 17);
+	for (unsigned i = 0; i < 17; i++) {
+		assert_int_equal(tr_wait(&ring, &cqe), 0);
+		assert_int_equal(cqe.user_data, i < 16 ? 1 : 2);
+		assert_int_equal(cqe.res, i < 16 ? 100 : -EFAULT);
+	}
+	assert_int_equal(tr_submit(&ring), 4);
+	for (unsigned i = 0; i < 4; i++) {
+		assert_int_equal(tr_wait(&ring, &cqe), 0);
+		assert_int_equal(cqe.user_data, 3);
+	}
+}
+
 static void test_errors_between(void **state)
 {
 	int pipes[2], dir = open(".", O_RDONLY | O_DIRECTORY);
@@ -434,17 +458,10 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-		T(test_cached),
-		T(test_order),
-		T(test_errors_between),
-		T(test_cold),
-		T(test_direct),
-		T(test_close_behind),
-		T(test_writes),
-		T(test_registered),
-		T(test_ring_ends),
-		T(test_deferred),
-		T(test_watched_by_others),
+		T(test_cached),         T(test_order),    T(test_silent_bad_segments),
+		T(test_errors_between), T(test_cold),     T(test_direct),
+		T(test_close_behind),   T(test_writes),   T(test_registered),
+		T(test_ring_ends),      T(test_deferred), T(test_watched_by_others),
 		T(test_watched),
 	};
 
