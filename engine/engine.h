@@ -395,6 +395,8 @@ void fu_req_done_async(struct fu_req *req);
 void fu_req_fail(struct fu_req *req, s32 res);
 /* The same without submit_lock. */
 void fu_req_fail_async(struct fu_req *req, s32 res);
+/* Ends an owned request that fu_ctx_outside has run, with `ret`. No submit_lock held. */
+void fu_req_end(struct fu_req *req, long ret);
 /*
  * Has `fn(req)` run under submit_lock by whoever runs the ring's task work: at once
  * on this thread if the ring is not DEFER_TASKRUN, else when its thread enters.

@@ -4,7 +4,7 @@
  *
  * Never are two submit_locks held: two rings that send to each other would wait for
  * each other. Data needs only the target's CQ. A file goes into the target's table
- * after this thread has let go of its own ring (fu_req_outside). A DEFER_TASKRUN target
+ * after this thread has let go of its own ring (fu_ctx_outside). A DEFER_TASKRUN target
  * gets its CQE as task work, when its thread enters.
  */
 #include "engine/msg_ring.h"
@@ -151,17 +151,7 @@ static long install(struct msg *msg)
 /* No submit_lock held. */
 static void install_outside(struct fu_req *req)
 {
-	struct fu_ctx *ctx = req->ctx;
-	long ret = install(fu_cmd(req, struct msg));
-
-	fu_submit_lock(ctx);
-	if (ret < 0) {
-		fu_req_fail(req, (s32)ret);
-	} else {
-		fu_req_result(req, (s32)ret, 0);
-		fu_req_done(req);
-	}
-	fu_submit_unlock(ctx);
+	fu_req_end(req, install(fu_cmd(req, struct msg)));
 }
 
 /* submit_lock held. */

@@ -235,17 +235,8 @@ struct asking {
 static void ask_outside(struct fu_req *req)
 {
 	struct asking *a = fu_cmd(req, struct asking);
-	struct fu_ctx *ctx = req->ctx;
-	long ret = fu_peers_cancel(&a->cd, a->found);
 
-	fu_submit_lock(ctx);
-	if (ret < 0) {
-		fu_req_fail(req, (s32)ret);
-	} else {
-		fu_req_result(req, (s32)ret, 0);
-		fu_req_done(req);
-	}
-	fu_submit_unlock(ctx);
+	fu_req_end(req, fu_peers_cancel(&a->cd, a->found));
 }
 
 bool fu_peers_ask(struct fu_req *req, const struct fu_cancel *cd, long found, u32 issue_flags)

@@ -436,6 +436,20 @@ void fu_req_fail(struct fu_req *req, s32 res)
 	fu_req_done(req);
 }
 
+void fu_req_end(struct fu_req *req, long ret)
+{
+	struct fu_ctx *ctx = req->ctx;
+
+	fu_submit_lock(ctx);
+	if (ret < 0) {
+		fu_req_fail(req, (s32)ret);
+	} else {
+		fu_req_result(req, (s32)ret, 0);
+		fu_req_done(req);
+	}
+	fu_submit_unlock(ctx);
+}
+
 void fu_req_done_async(struct fu_req *req)
 {
 	struct fu_ctx *ctx = req->ctx;
