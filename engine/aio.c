@@ -169,6 +169,16 @@ bool fu_aio_ready(const struct fu_ctx *ctx)
 	return aio && fu_load_relaxed(&aio->ring->head) != fu_load_acquire(&aio->ring->tail);
 }
 
+static void no_longer_inflight(struct fu_req *req)
+{
+	struct fu_ctx *ctx = req->ctx;
+
+	fu_lock(&ctx->lock);
+	fu_untrack(req);
+	fu_unlock(&ctx->lock);
+	__atomic_fetch_sub(&ctx->aio_inflight, 1, __ATOMIC_RELAXED);
+}
+
 /* Task work: what an asynchronous one has left in req->res. */
 static void tw_done(struct fu_req *req)
 {
@@ -190,10 +200,7 @@ static void reap(struct fu_ctx *ctx, struct fu_aio *aio, bool submitting)
 		head = head + 1 < nr ? head + 1 : 0;
 		fu_store_release(&ring->head, head);
 		if (req->where == FU_AT_OP) {
-			fu_lock(&ctx->lock);
-			fu_untrack(req);
-			fu_unlock(&ctx->lock);
-			__atomic_fetch_sub(&ctx->aio_inflight, 1, __ATOMIC_RELAXED);
+			no_longer_inflight(req);
 			if (submitting && ctx->deferred) {
 				req->res = (s32)res;
 				fu_req_task_work(req, tw_done);
@@ -230,12 +237,8 @@ void fu_aio_event(struct fu_ctx *ctx)
 /* What the kernel does not take as a control block goes the way of a single request. */
 static void issue_alone(struct fu_ctx *ctx, struct fu_req *req, long err)
 {
-	if (req->where == FU_AT_OP) {
-		fu_lock(&ctx->lock);
-		fu_untrack(req);
-		fu_unlock(&ctx->lock);
-		__atomic_fetch_sub(&ctx->aio_inflight, 1, __ATOMIC_RELAXED);
-	}
+	if (req->where == FU_AT_OP)
+		no_longer_inflight(req);
 	if (err == -ENOSYS || err == -EPERM)
 		ctx->no_aio = true;
 	if (err == -EOPNOTSUPP)
@@ -244,18 +247,18 @@ static void issue_alone(struct fu_ctx *ctx, struct fu_req *req, long err)
 		fu_req_issue(req, FU_ISSUE_NONBLOCK);
 }
 
-/* Tells the files of blocking control blocks how long the lot of them has taken. */
-static void learn(const struct fu_aio *aio, u64 ticks)
+/* Tells the files of blocking ones among control blocks [at, end) how long the lot has taken. */
+static void learn(const struct fu_aio *aio, u32 at, u32 end, u64 ticks)
 {
 	u64 bytes = 0;
 
-	for (u32 i = 0; i < aio->queued; i++)
+	for (u32 i = at; i < end; i++)
 		bytes += aio->iocbs[i].aio_nbytes;
-	for (u32 i = 0; i < aio->queued; i++) {
+	for (u32 i = at; i < end; i++) {
 		const struct iocb *iocb = &aio->iocbs[i];
 
 		if (!(iocb->aio_rw_flags & RWF_NOWAIT) && !(iocb->aio_flags & IOCB_FLAG_RESFD))
-			fu_file_waited(fu_ptr(iocb->aio_data), false, ticks, aio->queued, bytes);
+			fu_file_waited(fu_ptr(iocb->aio_data), false, ticks, end - at, bytes);
 	}
 }
 
@@ -289,9 +292,9 @@ static void submit(struct fu_ctx *ctx, struct fu_aio *aio)
 			FU_COUNT(aio, ret);
 			for (u32 i = at; i < at + (u32)ret; i++)
 				aio->pending += !(aio->iocbs[i].aio_flags & IOCB_FLAG_RESFD);
-			at += (u32)ret;
 			if (start)
-				learn(aio, fu_ticks() - start);
+				learn(aio, at, at + (u32)ret, fu_ticks() - start);
+			at += (u32)ret;
 		} else {
 			issue_alone(ctx, fu_ptr(aio->iocbs[at].aio_data), ret);
 			at++;
@@ -339,8 +342,6 @@ static bool available(struct fu_ctx *ctx, struct fu_req *req, u32 left)
 {
 	if (fu_likely(ctx->aio))
 		return true;
-	if (ctx->no_aio)
-		return false;
 	if (left < WORTH_BATCH && !(fu_file_info(req) & FU_FILE_DIRECT)) {
 		if (ctx->aio_missed >= WORTH_TOTAL)
 			return get(ctx) != NULL;
@@ -357,7 +358,7 @@ bool fu_aio_add(struct fu_req *req, u32 left)
 	struct iocb *iocb;
 	int kind;
 
-	if (!available(ctx, req, left) || ctx->no_aio || ctx->iopoll || fu_load_relaxed(&watched))
+	if (ctx->no_aio || ctx->iopoll || fu_load_relaxed(&watched) || !available(ctx, req, left))
 		return false;
 	aio = ctx->aio;
 	if (!left && !aio->queued && !(fu_file_info(req) & FU_FILE_DIRECT))

@@ -22,7 +22,7 @@ enum {
 /*
  * Takes an owned, assigned request into the ring's batch if it can go that way. `left`: how many
  * others follow in the same submission; alone only an asynchronous one is worth it. Returns whether
- * the request was taken. A batch that has to go first is flushed. submit_lock held.
+ * the request was taken. A batch that is full with it is flushed. submit_lock held.
  */
 bool fu_aio_add(struct fu_req *req, u32 left);
 

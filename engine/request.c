@@ -506,7 +506,7 @@ bool fu_post_more_big(struct fu_req *req, s32 res, u32 cflags, const u64 *big)
 	bool posted;
 
 	/* What completed before in this submission comes first. */
-	if (ctx->done.head && fu_lock_is_mine(&ctrl->submit_lock))
+	if (fu_lock_is_mine(&ctrl->submit_lock) && ctx->done.head)
 		post_batch(ctx);
 	fu_lock(&ctrl->cq_lock);
 	posted = fu_cq_post_noflow(&ctx->ring, req->user_data, res, cflags, big);
