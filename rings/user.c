@@ -22,7 +22,7 @@ static bool vm_denied;
 /*
  * The pipe, made when first needed and kept: the program's limit of descriptors may be used up
  * later, and a number that comes and goes can hit one that the program believes to be free. It is
- * empty whenever the lock is. The innermost of all locks.
+ * empty whenever the lock is. Inside it there is only the lock of the limit (fds.c).
  */
 static struct fu_lock pipe_lock;
 static int pipe_fds[2] = { -1, -1 };
