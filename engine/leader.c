@@ -141,20 +141,30 @@ static bool sit_down(u32 me)
 	return true;
 }
 
+void fu_leader_not_waiting(void)
+{
+	if (!fu_self.follows)
+		return;
+	fu_critical_enter();
+	fu_self.follows = 0;
+	__atomic_fetch_sub(&lead.followers, 1, __ATOMIC_SEQ_CST);
+	fu_critical_leave();
+}
+
 bool fu_leader_try(struct fu_ctx *ctx)
 {
+	/* It is counted still if a signal handler has jumped out of an earlier wait. */
+	fu_leader_not_waiting();
 	/* Posts of other processes would not find us here. */
 	if (fu_poller_has_requests(ctx) && !fu_load_relaxed(&ctx->ring.ctrl->shared) &&
 	    !fu_load_relaxed(&lead.followers) && sit_down(fu_tid()))
 		return true;
+	fu_critical_enter();
+	fu_self.follows = 1;
 	__atomic_fetch_add(&lead.followers, 1, __ATOMIC_SEQ_CST);
+	fu_critical_leave();
 	fu_leader_hand_back();
 	return false;
-}
-
-void fu_leader_not_waiting(void)
-{
-	__atomic_fetch_sub(&lead.followers, 1, __ATOMIC_SEQ_CST);
 }
 
 void fu_leader_leave(void)
@@ -261,6 +271,7 @@ void fu_leader_park(void)
 
 void fu_leader_reset(void)
 {
+	fu_self.follows = 0;
 	lead.led = lead.leader = lead.followers = lead.drowsy = 0;
 	fu_memset(seats, 0, sizeof(seats));
 }

@@ -30,6 +30,7 @@ void fu_leader_listen(struct fu_ctx *ctx);
  */
 long fu_leader_wait(struct fu_ctx *ctx, s64 left_ns, const u64 *mask);
 void fu_leader_leave(void);
+/* Nothing if the calling thread is not counted. */
 void fu_leader_not_waiting(void);
 
 /* A CQE was posted in ctx: wakes the leader if that is what it waits for. */

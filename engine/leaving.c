@@ -33,6 +33,7 @@ static void thread_exits(void *arg)
 	(void)arg;
 	fu_self.leaves = 0;
 	fu_ringfds_leave();
+	fu_leader_not_waiting();
 	fu_leader_hand_back();
 	fu_registry_each(leave_ring);
 }

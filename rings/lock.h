@@ -31,6 +31,7 @@ struct fu_thread {
 	u8 sig_deferred; /* the preload layer has signals to deliver when critical drops to 0 */
 	u8 in_worker;    /* runs requests of a worker pool (for EVENTFD_ASYNC) */
 	u8 leaves;       /* libc tells of its end */
+	u8 follows;      /* counted as one that waits while another thread handles events */
 	u8 forking;      /* holds what is held during a fork */
 };
 
