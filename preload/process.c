@@ -203,7 +203,7 @@ FU_EXPORT int execvp(const char *file, char *const argv[])
 FU_EXPORT int fexecve(int fd, char *const argv[], char *const env[])
 {
 	before_exec();
-	leave_rings(fu_have_rings() && true);
+	leave_rings(fu_have_rings());
 	return after_exec(fu_next.fexecve(fd, argv, env));
 }
 

@@ -48,6 +48,7 @@ static void check_signals(void)
 	CHECK(sigaction(SIGUSR1, &sa, NULL) == 0 && raise(SIGUSR1) == 0 && seen == SIGUSR1);
 	CHECK(signal(SIGUSR2, handler) == SIG_DFL && raise(SIGUSR2) == 0 && seen == SIGUSR2);
 	CHECK(sigaction(SIGUSR2, NULL, &old) == 0 && old.sa_handler == handler);
+	CHECK(signal(SIGPIPE, handler) == SIG_DFL);
 	sigfillset(&all);
 	CHECK(sigprocmask(SIG_SETMASK, &all, &before) == 0);
 	CHECK(sigprocmask(SIG_SETMASK, &before, &now) == 0 && sigismember(&now, SIGSYS) == 1);
@@ -79,14 +80,23 @@ static void check_others(void)
 {
 	struct iovec iov = { (char *)"hi", 2 };
 	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+	struct mmsghdr mmsg = { .msg_hdr = msg };
 	char params[120] = "";
-	int pair[2], fd;
+	int pair[2], pipes[2], fd;
 	pthread_t t;
 	void *p;
 
 	CHECK(pthread_create(&t, NULL, answer, params) == 0 && pthread_join(t, &p) == 0);
 	CHECK(p == params + 1);
 	CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0 && sendmsg(pair[0], &msg, 0) == 2);
+	CHECK(read(pair[1], params, 1) == 1 && params[0] == 'h');
+	mmsg.msg_hdr.msg_iov->iov_base = params;
+	CHECK(recvmmsg(pair[1], &mmsg, 1, 0, NULL) == 1 && mmsg.msg_len == 1 && params[0] == 'i');
+	params[0] = 0;
+	CHECK(pipe(pipes) == 0 && send(pair[0], "x", 1, 0) == 1);
+	CHECK(splice(pair[1], NULL, pipes[1], NULL, 1, 0) == 1 && close(pipes[0]) == 0);
+	CHECK(write(pipes[1], "y", 1) == -1 && errno == EPIPE && seen == SIGPIPE);
+	CHECK(connect(pair[0], NULL, 0) == -1);
 	CHECK((fd = inotify_init1(IN_CLOEXEC)) >= 0 && close(fd) == 0);
 	p = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	CHECK(p != MAP_FAILED && munmap(p, 4096) == 0);
