@@ -43,7 +43,7 @@ int fu_req_take(struct fu_req *req)
 {
 	switch (req->where) {
 	case FU_AT_POLLER:
-		return fu_poller_take(req);
+		return fu_poller_take(req, true);
 	case FU_AT_WORKER:
 		return fu_pool_take(req);
 	case FU_AT_OP:

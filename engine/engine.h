@@ -480,9 +480,9 @@ int fu_poller_arm(struct fu_req *req, u32 events);
 /* What has come since, of a request whose event is being handled; the next arming forgets it. */
 u32 fu_poller_since(struct fu_req *req);
 enum { FU_TAKE_GONE, FU_TAKE_OK, FU_TAKE_BUSY };
-/* Takes an armed request back: OK, or BUSY if an event is being handled (then req->cancelled
- * is set and the handler ends it). ctx->lock held. */
-int fu_poller_take(struct fu_req *req);
+/* Takes an armed request back: OK, or BUSY if an event is being handled (then, to `cancel` it,
+ * req->cancelled is set and the handler ends it). ctx->lock held. */
+int fu_poller_take(struct fu_req *req, bool cancel);
 /* The owner of a request that has been armed is done with the poller. */
 void fu_poller_release(struct fu_req *req);
 /* What the poller calls when an armed request's file has `events`; the callee owns it. */

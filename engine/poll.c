@@ -277,7 +277,8 @@ static int take_poll(struct fu_ctx *ctx, u64 user_data, struct fu_req **found)
 			if (req->opcode != IORING_OP_POLL_ADD || req->user_data != user_data ||
 			    req->where != FU_AT_POLLER)
 				continue;
-			if (fu_poller_take(req) == FU_TAKE_OK) {
+			/* One that has an event keeps it, and goes on. */
+			if (fu_poller_take(req, false) == FU_TAKE_OK) {
 				fu_untrack(req);
 				*found = req;
 				ret = 0;

@@ -597,7 +597,7 @@ u32 fu_poller_since(struct fu_req *req)
 	return events;
 }
 
-int fu_poller_take(struct fu_req *req)
+int fu_poller_take(struct fu_req *req, bool cancel)
 {
 	int ret = FU_TAKE_GONE;
 
@@ -614,7 +614,8 @@ int fu_poller_take(struct fu_req *req)
 			slot->events = 0;
 			ret = FU_TAKE_OK;
 		} else {
-			fu_store_release(&req->cancelled, 1);
+			if (cancel)
+				fu_store_release(&req->cancelled, 1);
 			ret = FU_TAKE_BUSY;
 		}
 	}
