@@ -32,6 +32,13 @@ bool fu_have_rings(void);
 bool fu_fd_is_engine(int fd);
 
 /*
+ * Around a handler of the program, which may never come back to the wait that it interrupts. Not
+ * inside the engine's locks. The second is called if the first has returned true.
+ */
+bool fu_handler_begins(void);
+void fu_handler_ends(void);
+
+/*
  * The process watches files (inotify, fanotify): from now on none of its requests goes where the
  * kernel does not report them.
  */

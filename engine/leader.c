@@ -12,17 +12,19 @@
  * told at once when others wait too, or when the program is about to sleep in a call of its
  * own. It does not look that often while a leader sleeps: then the leader wakes it on leaving.
  *
- * The parked thread also finds a leader that will never come back, because a signal handler
- * has jumped out of its wait or the thread has ended: a leader that lives moves `epoch` twice
- * a second. Such a handler may come when the kernel has already filled in events: they
- * lie in the leader's seat, not on its stack, and are handled by the thread itself when it comes
- * here next, or by the parked one that finds that it has gone.
+ * The parked thread also finds a leader that will not come back: a signal handler has jumped out
+ * of its wait, or the thread has ended. While a leader runs a handler it counts as away, and is
+ * replaced if that takes longer than a moment; and one that lives moves `epoch` twice a second.
+ * A handler may come when the kernel has already filled in events: they lie in the leader's
+ * seat, not on its stack, and are handled by the thread itself when it comes here next, or by the
+ * parked one.
  */
 #include "engine/leader.h"
 
 #include <errno.h>
 #include <sys/epoll.h>
 
+#include "engine/entry.h"
 #include "engine/poller.h"
 #include "engine/registry.h"
 #include "rings/mem.h"
@@ -46,6 +48,7 @@ static struct {
 	u32 epoch;     /* moves whenever somebody leads */
 	u32 followers; /* threads that wait for completions otherwise */
 	u32 drowsy;    /* the parked thread relies on the leader to wake it */
+	u32 away;      /* the leader runs a signal handler of the program */
 	u32 seq;       /* futex of the parked thread */
 } lead;
 
@@ -136,6 +139,7 @@ static bool sit_down(u32 me)
 		fu_store_release(&seat->owner, 0);
 		return false;
 	}
+	fu_store_relaxed(&lead.away, 0);
 	fu_store_relaxed(&lead.epoch, fu_load_relaxed(&lead.epoch) + 1);
 	__atomic_store_n(&lead.led, 1, __ATOMIC_SEQ_CST);
 	return true;
@@ -185,6 +189,22 @@ void fu_leader_leave(void)
 		fu_leader_unpark();
 }
 
+bool fu_handler_begins(void)
+{
+	if (fu_likely(fu_load_relaxed(&lead.leader) != fu_tid()) ||
+	    __atomic_exchange_n(&lead.away, 1, __ATOMIC_SEQ_CST))
+		return false;
+	if (fu_load_relaxed(&lead.drowsy) && __atomic_exchange_n(&lead.drowsy, 0, __ATOMIC_SEQ_CST))
+		fu_leader_unpark();
+	return true;
+}
+
+void fu_handler_ends(void)
+{
+	if (fu_load_relaxed(&lead.leader) == fu_tid())
+		fu_store_relaxed(&lead.away, 0);
+}
+
 bool fu_leader_still(void)
 {
 	return fu_likely(fu_load_relaxed(&lead.leader) == fu_tid());
@@ -230,14 +250,21 @@ long fu_leader_wait(struct fu_ctx *ctx, s64 left_ns, const u64 *mask)
 	return ret < 0 ? ret : 0;
 }
 
-/* The leader has given no sign for long: it has left by a jump, or has ended. */
-static void dismiss(u32 leader)
+/*
+ * The leader has given no sign for long: it has left by a jump, or has ended. One that is away may
+ * still come back to its seat: that stays its own.
+ */
+static void dismiss(u32 leader, bool away)
 {
 	struct seat *seat = seat_of(leader);
 
-	if (__atomic_compare_exchange_n(&lead.leader, &leader, 0, false, __ATOMIC_SEQ_CST,
-	                                __ATOMIC_RELAXED) &&
-	    seat)
+	if (!__atomic_compare_exchange_n(&lead.leader, &leader, 0, false, __ATOMIC_SEQ_CST,
+	                                 __ATOMIC_RELAXED) ||
+	    !seat)
+		return;
+	if (away)
+		fu_poller_handle(seat->events, FU_POLLER_EVENTS);
+	else
 		clear_seat(seat);
 }
 
@@ -255,15 +282,19 @@ void fu_leader_park(void)
 			continue;
 		}
 		leader = __atomic_load_n(&lead.leader, __ATOMIC_SEQ_CST);
-		if (leader) {
+		if (leader && fu_load_relaxed(&lead.away)) {
+			dismiss(leader, true);
+		} else if (leader) {
 			/* It sleeps, and so can we. */
 			__atomic_store_n(&lead.drowsy, 1, __ATOMIC_SEQ_CST);
-			if (__atomic_load_n(&lead.leader, __ATOMIC_SEQ_CST) == leader)
+			ret = 0;
+			if (__atomic_load_n(&lead.leader, __ATOMIC_SEQ_CST) == leader &&
+			    !__atomic_load_n(&lead.away, __ATOMIC_SEQ_CST))
 				ret = fu_futex_wait(&lead.seq, seq, LEASE_NS);
 			drowsy = __atomic_exchange_n(&lead.drowsy, 0, __ATOMIC_SEQ_CST);
 			if (!drowsy || ret != -ETIMEDOUT || epoch != fu_load_acquire(&lead.epoch))
 				continue;
-			dismiss(leader);
+			dismiss(leader, false);
 		}
 		__atomic_store_n(&lead.led, 0, __ATOMIC_SEQ_CST);
 	}
@@ -272,6 +303,6 @@ void fu_leader_park(void)
 void fu_leader_reset(void)
 {
 	fu_self.follows = 0;
-	lead.led = lead.leader = lead.followers = lead.drowsy = 0;
+	lead.led = lead.leader = lead.followers = lead.drowsy = lead.away = 0;
 	fu_memset(seats, 0, sizeof(seats));
 }

@@ -20,6 +20,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <ucontext.h>
+#include "engine/entry.h"
 #include "preload/handlers.h"
 #include "rings/lock.h"
 #include "rings/sys.h"
@@ -134,6 +135,7 @@ static void on_signal(int sig, siginfo_t *si, void *context)
 {
 	u64 *mask = (u64 *)(void *)&((ucontext_t *)context)->uc_sigmask;
 	struct fu_ksigaction act, dfl = { 0 };
+	bool away;
 
 	if (fu_unlikely(fu_self.critical) && !(BIT(sig) & NEVER_HELD)) {
 		hold_back(sig, si, context);
@@ -146,9 +148,13 @@ static void on_signal(int sig, siginfo_t *si, void *context)
 	/* A wait in code that we know nothing of may have put a mask in place that has SIGSYS. */
 	set_mask(SIG_UNBLOCK, FU_SIGSYS_BIT, NULL);
 	fu_sigsys_in_frame(mask, act.mask);
+	away = !fu_self.critical && fu_handler_begins();
 	/* A handler of one argument does not mind the other two, which the kernel passes as well.
 	 */
 	((void (*)(int, siginfo_t *, void *))(uintptr_t)act.handler)(sig, si, context);
+	if (away) {
+		fu_handler_ends();
+	}
 	fu_sigsys_from_frame(mask);
 }
 
