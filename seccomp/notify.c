@@ -56,6 +56,7 @@ static struct proxy {
 } proxies[PROXIES_MAX];
 
 static int listener = -1;
+static bool forked;   /* the filters' listener is the parent's, and there can be no other */
 static u32 n_working; /* proxies at work */
 
 static long answer(u64 id, long ret)
@@ -332,7 +333,7 @@ long fu_notify_install(const struct fu_range *ranges, size_t n)
 {
 	long ret;
 
-	if (listener >= 0) {
+	if (listener >= 0 || forked) {
 		/* One listener for life: objects that come later are trapped with SIGSYS. */
 		return fu_filter_install(FU_FILTER_TRAP, ranges, n);
 	}
@@ -361,5 +362,6 @@ void fu_notify_fork_child(void)
 	}
 	fu_fd_close(listener);
 	listener = -1;
+	forked = true;
 	fu_filter_reinstall_trap();
 }

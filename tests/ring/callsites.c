@@ -206,10 +206,16 @@ static bool is_patched(void)
 	return tr_under_shim() && !getenv("FU_TEST_UNPATCHED");
 }
 
-static void use_library(void)
+static const char *plugin_path(void)
 {
 	const char *path = getenv("FU_TEST_PLUGIN");
-	void *lib = dlopen(path ? path : "./libring_plugin.so", RTLD_NOW);
+
+	return path ? path : "./libring_plugin.so";
+}
+
+static void use_library(void)
+{
+	void *lib = dlopen(plugin_path(), RTLD_NOW);
 	long (*enter)(long, long), (*crossing)(long, long, long, long, long, long);
 	const unsigned char *at;
 
@@ -241,6 +247,31 @@ static void test_library_loaded_later(void **state)
 	}
 	stop_spinning = true;
 	pthread_join(t, NULL);
+}
+
+/* A child has all that its parent has, and loads a library of its own. */
+static void test_library_of_child(void **state)
+{
+	pid_t pid;
+
+	(void)state;
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		void *lib = dlopen(plugin_path(), RTLD_NOW);
+		long (*enter)(long, long);
+		struct tr_ring own;
+
+		TR_CHILD_CHECK(lib);
+		*(void **)&enter = dlsym(lib, "plugin_enter");
+		TR_CHILD_CHECK(tr_init(&own, 8, 0) == 0);
+		tr_prep(&own, IORING_OP_NOP, -1, NULL, 0, 0, 1);
+		tr_publish(&own);
+		TR_CHILD_CHECK(enter(own.fd, 1) == 1);
+		TR_CHILD_CHECK(tr_ready(&own) == 1);
+		_exit(0);
+	}
+	assert_int_equal(tr_wait_child(pid), 0);
 }
 
 static int run_program(char *const argv[], char *const envp[])
@@ -306,6 +337,7 @@ static const struct CMUnitTest tests[] = {
 	ON_RING(test_shapes),
 	ON_RING(test_registers_and_red_zone),
 	ON_RING(test_vector_state),
+	ON_RING(test_library_of_child), /* before it has been where its parent had it */
 	ON_RING(test_library_loaded_later),
 	ON_RING(test_children_without_library),
 	ON_RING(test_other_mappings),
