@@ -36,15 +36,22 @@
 
 #define SEATS 16U
 
-/* Where a leader fetches events. Its owner alone uses it while it leads. */
+/*
+ * Where a leader fetches events. A thread that has left by a jump, or seems to have, may come back
+ * while another looks into its seat: whoever is at the events marks it.
+ */
 static struct seat {
-	u32 owner; /* a tid, or 0 */
+	u32 owner; /* a tid, perhaps with BUSY, or SEIZED, or 0 */
 	struct epoll_event events[FU_POLLER_EVENTS];
 } seats[SEATS];
 
+#define BUSY   (1U << 30) /* its owner handles the events */
+#define SEIZED (1U << 31) /* the parked thread does */
+
 static struct {
+	u64 leader;    /* its tid, above it a number of its own; 0 for nobody at the moment */
 	u32 led;       /* the set is the leader's, not the thread's */
-	u32 leader;    /* its tid, 0 for nobody at the moment */
+	u32 sittings;  /* how many leaders there have been */
 	u32 epoch;     /* moves whenever somebody leads */
 	u32 followers; /* threads that wait for completions otherwise */
 	u32 drowsy;    /* the parked thread relies on the leader to wake it */
@@ -82,11 +89,29 @@ void fu_leader_unpark(void)
 	fu_futex_wake(&lead.seq, 1);
 }
 
-/* Its owner has left a seat by a jump, and perhaps events in it. */
-static void clear_seat(struct seat *seat)
+/* The leader's tid, or 0. */
+static u32 leader(void)
 {
-	fu_poller_handle(seat->events, FU_POLLER_EVENTS);
-	fu_store_release(&seat->owner, 0);
+	return (u32)fu_load_relaxed(&lead.leader);
+}
+
+static bool resign(u64 token)
+{
+	return __atomic_compare_exchange_n(&lead.leader, &token, 0, false, __ATOMIC_SEQ_CST,
+	                                   __ATOMIC_RELAXED);
+}
+
+/* Handles the first n events in the seat if it is `from`'s; it is `to`'s then. */
+static void work_off(struct seat *seat, u32 n, u32 from, u32 mark, u32 to)
+{
+	/* Nobody jumps out of this. */
+	fu_critical_enter();
+	if (__atomic_compare_exchange_n(&seat->owner, &from, mark, false, __ATOMIC_ACQUIRE,
+	                                __ATOMIC_RELAXED)) {
+		fu_poller_handle(seat->events, n);
+		fu_store_release(&seat->owner, to);
+	}
+	fu_critical_leave();
 }
 
 /* The set is the thread's again. */
@@ -102,24 +127,25 @@ static void hand_back(void)
  */
 static void stand_up(u32 me)
 {
+	u64 token = fu_load_relaxed(&lead.leader);
 	struct seat *seat = seat_of(me);
 
 	if (seat)
-		clear_seat(seat);
-	__atomic_compare_exchange_n(&lead.leader, &me, 0, false, __ATOMIC_SEQ_CST,
-	                            __ATOMIC_RELAXED);
+		work_off(seat, FU_POLLER_EVENTS, me, me | BUSY, 0);
+	if ((u32)token == me)
+		resign(token);
 }
 
 void fu_leader_hand_back(void)
 {
-	u32 leader;
+	u32 tid;
 
 	if (fu_likely(!fu_load_relaxed(&lead.led)))
 		return;
-	leader = fu_load_relaxed(&lead.leader);
-	if (leader && leader == fu_tid())
-		stand_up(leader);
-	if (!leader || leader == fu_tid())
+	tid = leader();
+	if (tid && tid == fu_tid())
+		stand_up(tid);
+	if (!tid || tid == fu_tid())
 		hand_back();
 }
 
@@ -127,14 +153,15 @@ void fu_leader_hand_back(void)
 static bool sit_down(u32 me)
 {
 	struct seat *seat;
-	u32 none = 0;
+	u64 none = 0, token;
 
-	if (fu_unlikely(seat_of(me) || fu_load_relaxed(&lead.leader) == me))
+	if (fu_unlikely(seat_of(me) || leader() == me))
 		stand_up(me);
 	seat = take_seat(me);
 	if (!seat)
 		return false;
-	if (!__atomic_compare_exchange_n(&lead.leader, &none, me, false, __ATOMIC_SEQ_CST,
+	token = (u64)__atomic_add_fetch(&lead.sittings, 1, __ATOMIC_RELAXED) << 32 | me;
+	if (!__atomic_compare_exchange_n(&lead.leader, &none, token, false, __ATOMIC_SEQ_CST,
 	                                 __ATOMIC_RELAXED)) {
 		fu_store_release(&seat->owner, 0);
 		return false;
@@ -173,14 +200,15 @@ bool fu_leader_try(struct fu_ctx *ctx)
 
 void fu_leader_leave(void)
 {
+	u64 token = fu_load_relaxed(&lead.leader);
 	u32 me = fu_tid();
 	struct seat *seat = seat_of(me);
 
 	if (seat)
-		fu_store_release(&seat->owner, 0);
+		__atomic_compare_exchange_n(&seat->owner, &(u32){ me }, 0, false, __ATOMIC_RELEASE,
+		                            __ATOMIC_RELAXED);
 	/* If it was away for too long somebody else may lead by now. */
-	if (!__atomic_compare_exchange_n(&lead.leader, &me, 0, false, __ATOMIC_SEQ_CST,
-	                                 __ATOMIC_RELAXED))
+	if ((u32)token != me || !resign(token))
 		return;
 	if (fu_load_relaxed(&lead.followers))
 		hand_back();
@@ -191,8 +219,7 @@ void fu_leader_leave(void)
 
 bool fu_handler_begins(void)
 {
-	if (fu_likely(fu_load_relaxed(&lead.leader) != fu_tid()) ||
-	    __atomic_exchange_n(&lead.away, 1, __ATOMIC_SEQ_CST))
+	if (fu_likely(leader() != fu_tid()) || __atomic_exchange_n(&lead.away, 1, __ATOMIC_SEQ_CST))
 		return false;
 	if (fu_load_relaxed(&lead.drowsy) && __atomic_exchange_n(&lead.drowsy, 0, __ATOMIC_SEQ_CST))
 		fu_leader_unpark();
@@ -201,13 +228,13 @@ bool fu_handler_begins(void)
 
 void fu_handler_ends(void)
 {
-	if (fu_load_relaxed(&lead.leader) == fu_tid())
+	if (leader() == fu_tid())
 		fu_store_relaxed(&lead.away, 0);
 }
 
 bool fu_leader_still(void)
 {
-	return fu_likely(fu_load_relaxed(&lead.leader) == fu_tid());
+	return fu_likely(leader() == fu_tid());
 }
 
 void fu_leader_listen(struct fu_ctx *ctx)
@@ -224,9 +251,9 @@ void fu_leader_wake(struct fu_ctx *ctx)
 
 void fu_leader_pass_on(void)
 {
-	u32 leader = fu_load_relaxed(&lead.leader);
+	u32 tid = leader();
 
-	if (leader && leader != fu_tid()) {
+	if (tid && tid != fu_tid()) {
 		/* Should this be the poller's thread, it is not to fetch the next one too. */
 		fu_store_relaxed(&lead.led, 1);
 		fu_poller_kick();
@@ -236,13 +263,18 @@ void fu_leader_pass_on(void)
 long fu_leader_wait(struct fu_ctx *ctx, s64 left_ns, const u64 *mask)
 {
 	s64 slice = left_ns < 0 || left_ns > SLICE_NS ? SLICE_NS : left_ns;
-	struct seat *seat = seat_of(fu_tid());
+	u32 me = fu_tid();
+	struct seat *seat = seat_of(me);
 	long ret;
 
 	/* Dismissed just now. */
 	if (fu_unlikely(!seat))
 		return 0;
-	ret = fu_poller_turn(seat->events, &ctx->leader_listens, slice, mask);
+	ret = fu_poller_fetch(seat->events, slice, mask);
+	/* Awake: what we post ourselves needs no wake-up. */
+	fu_store_relaxed(&ctx->leader_listens, 0);
+	if (ret > 0)
+		work_off(seat, (u32)ret, me, me | BUSY, me);
 	/* Whoever finds that no later one has come may look into the seat. */
 	fu_store_release(&lead.epoch, fu_load_relaxed(&lead.epoch) + 1);
 	if (ret == -ETIMEDOUT && slice != left_ns)
@@ -251,28 +283,24 @@ long fu_leader_wait(struct fu_ctx *ctx, s64 left_ns, const u64 *mask)
 }
 
 /*
- * The leader has given no sign for long: it has left by a jump, or has ended. One that is away may
- * still come back to its seat: that stays its own.
+ * The leader has given no sign for long: it has left by a jump, or has ended. One that is not away
+ * may be stopped, with the kernel still to fill its seat: that stays its own.
  */
-static void dismiss(u32 leader, bool away)
+static void dismiss(u64 token, bool away)
 {
-	struct seat *seat = seat_of(leader);
+	u32 tid = (u32)token;
+	struct seat *seat = seat_of(tid);
 
-	if (!__atomic_compare_exchange_n(&lead.leader, &leader, 0, false, __ATOMIC_SEQ_CST,
-	                                 __ATOMIC_RELAXED) ||
-	    !seat)
-		return;
-	if (away)
-		fu_poller_handle(seat->events, FU_POLLER_EVENTS);
-	else
-		clear_seat(seat);
+	if (resign(token) && seat)
+		work_off(seat, FU_POLLER_EVENTS, tid, SEIZED, away ? 0 : tid);
 }
 
 void fu_leader_park(void)
 {
 	while (fu_load_acquire(&lead.led)) {
 		u32 seq = __atomic_load_n(&lead.seq, __ATOMIC_SEQ_CST);
-		u32 epoch = fu_load_acquire(&lead.epoch), leader, drowsy;
+		u32 epoch = fu_load_acquire(&lead.epoch), drowsy;
+		u64 token;
 		long ret;
 
 		ret = fu_futex_wait(&lead.seq, seq, TICK_NS);
@@ -281,20 +309,20 @@ void fu_leader_park(void)
 				return;
 			continue;
 		}
-		leader = __atomic_load_n(&lead.leader, __ATOMIC_SEQ_CST);
-		if (leader && fu_load_relaxed(&lead.away)) {
-			dismiss(leader, true);
-		} else if (leader) {
+		token = __atomic_load_n(&lead.leader, __ATOMIC_SEQ_CST);
+		if (token && __atomic_load_n(&lead.away, __ATOMIC_SEQ_CST)) {
+			dismiss(token, true);
+		} else if (token) {
 			/* It sleeps, and so can we. */
 			__atomic_store_n(&lead.drowsy, 1, __ATOMIC_SEQ_CST);
 			ret = 0;
-			if (__atomic_load_n(&lead.leader, __ATOMIC_SEQ_CST) == leader &&
+			if (__atomic_load_n(&lead.leader, __ATOMIC_SEQ_CST) == token &&
 			    !__atomic_load_n(&lead.away, __ATOMIC_SEQ_CST))
 				ret = fu_futex_wait(&lead.seq, seq, LEASE_NS);
 			drowsy = __atomic_exchange_n(&lead.drowsy, 0, __ATOMIC_SEQ_CST);
 			if (!drowsy || ret != -ETIMEDOUT || epoch != fu_load_acquire(&lead.epoch))
 				continue;
-			dismiss(leader, false);
+			dismiss(token, false);
 		}
 		__atomic_store_n(&lead.led, 0, __ATOMIC_SEQ_CST);
 	}
@@ -303,6 +331,7 @@ void fu_leader_park(void)
 void fu_leader_reset(void)
 {
 	fu_self.follows = 0;
-	lead.led = lead.leader = lead.followers = lead.drowsy = lead.away = 0;
+	lead.leader = 0;
+	lead.led = lead.followers = lead.drowsy = lead.away = 0;
 	fu_memset(seats, 0, sizeof(seats));
 }

@@ -302,14 +302,10 @@ static long wait_events(struct epoll_event *events, s64 timeout_ns, const u64 *m
 	return ret > 0 ? fu_sys(SYS_epoll_wait, epfd, events, FU_POLLER_EVENTS, 0) : ret;
 }
 
-long fu_poller_turn(struct epoll_event *events, u32 *listens, s64 timeout_ns, const u64 *mask)
+long fu_poller_fetch(struct epoll_event *events, s64 timeout_ns, const u64 *mask)
 {
 	long n = wait_events(events, timeout_ns, mask);
 
-	/* Awake: what we post ourselves needs no wake-up. */
-	fu_store_relaxed(listens, 0);
-	if (n > 0)
-		fu_poller_handle(events, (u32)n);
 	return n ? n : -ETIMEDOUT;
 }
 

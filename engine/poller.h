@@ -25,13 +25,11 @@ bool fu_poller_has_requests(const struct fu_ctx *ctx);
 /* Events that are fetched at once. */
 #define FU_POLLER_EVENTS 64U
 /*
- * Waits for events and handles them; *listens is cleared in between. `events` has room for
- * FU_POLLER_EVENTS, each with no bit in `events`, and is left so: if a signal handler jumps away
- * in between, what has bits is for fu_poller_handle. Returns how many, or -ETIMEDOUT, -EINTR. No
- * lock held.
+ * Waits for events and fetches them, up to FU_POLLER_EVENTS. timeout_ns: relative; `mask`: signal
+ * mask during the wait, or NULL. Returns how many, or -ETIMEDOUT, -EINTR. No lock held.
  */
-long fu_poller_turn(struct epoll_event *events, u32 *listens, s64 timeout_ns, const u64 *mask);
-/* Handles the first n events; those without bits do nothing. */
+long fu_poller_fetch(struct epoll_event *events, s64 timeout_ns, const u64 *mask);
+/* Handles the first n events and clears them; those without bits do nothing. */
 void fu_poller_handle(struct epoll_event *events, u32 n);
 /* Makes whoever waits on the set look around. Any lock may be held. */
 void fu_poller_kick(void);
