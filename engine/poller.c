@@ -245,16 +245,13 @@ void fu_poller_harvest(void)
 	if (fu_likely(!fu_load_relaxed(&poller.requests)))
 		return;
 	do {
-		bool reap;
-
 		/* No handler of the program may jump away from events that have been fetched. */
 		fu_critical_enter();
 		n = fu_sys(SYS_epoll_wait, fu_load_relaxed(&poller.epfd), events, HARVEST_EVENTS,
 		           0);
-		reap = n > 0 && handle(events, n);
-		fu_critical_leave();
-		if (reap)
+		if (n > 0 && handle(events, n))
 			fu_registry_reap();
+		fu_critical_leave();
 	} while (n == HARVEST_EVENTS);
 	await_handlers();
 }
@@ -317,9 +314,9 @@ void fu_poller_handle(struct epoll_event *events, u32 n)
 	reap = handle(events, n);
 	for (u32 i = 0; i < n; i++)
 		events[i].events = 0;
-	fu_critical_leave();
 	if (reap)
 		fu_registry_reap();
+	fu_critical_leave();
 }
 
 /*

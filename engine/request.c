@@ -684,9 +684,12 @@ void fu_submit_release(struct fu_ctx *ctx)
 	}
 	outside = ctx->outside.head;
 	ctx->outside.head = NULL;
+	/* No signal handler jumps away in between: others wait to be told. */
+	fu_critical_enter();
 	fu_unlock(&ctx->ring.ctrl->submit_lock);
 	if (posted)
 		fu_cq_notify(ctx);
+	fu_critical_leave();
 	if (fu_unlikely(outside != NULL))
 		run_outside(outside);
 }
