@@ -179,12 +179,21 @@ static void special_event(u32 what)
 		fu_timers_expire(what);
 }
 
+static void begin_handling(void)
+{
+	__atomic_fetch_add(&poller.handlers, 1, __ATOMIC_SEQ_CST);
+}
+
+static void end_handling(void)
+{
+	__atomic_fetch_add(&poller.handlers, HANDLED - 1, __ATOMIC_SEQ_CST);
+}
+
 /* Returns whether a ring has lost its last descriptor, or is asked for. */
 static bool handle(const struct epoll_event *events, long n)
 {
 	bool reap = false;
 
-	__atomic_fetch_add(&poller.handlers, 1, __ATOMIC_SEQ_CST);
 	for (long i = 0; i < n; i++) {
 		struct fu_req *req = NULL;
 		struct fu_ctx *ctx = NULL;
@@ -210,8 +219,22 @@ static bool handle(const struct epoll_event *events, long n)
 			break;
 		}
 	}
-	__atomic_fetch_add(&poller.handlers, HANDLED - 1, __ATOMIC_SEQ_CST);
 	return reap;
+}
+
+/*
+ * Fetches what there is without waiting, up to n, and handles it. It counts as handled from before
+ * it is fetched: nobody misses it who looks in between. Returns how many; *reap as handle().
+ */
+static long take_and_handle(struct epoll_event *events, u32 n, bool *reap)
+{
+	long ret;
+
+	begin_handling();
+	ret = fu_sys(SYS_epoll_wait, fu_load_relaxed(&poller.epfd), events, n, 0);
+	*reap = ret > 0 && handle(events, ret);
+	end_handling();
+	return ret;
 }
 
 static u32 handled(u64 handlers)
@@ -245,11 +268,12 @@ void fu_poller_harvest(void)
 	if (fu_likely(!fu_load_relaxed(&poller.requests)))
 		return;
 	do {
+		bool reap;
+
 		/* No handler of the program may jump away from events that have been fetched. */
 		fu_critical_enter();
-		n = fu_sys(SYS_epoll_wait, fu_load_relaxed(&poller.epfd), events, HARVEST_EVENTS,
-		           0);
-		if (n > 0 && handle(events, n))
+		n = take_and_handle(events, HARVEST_EVENTS, &reap);
+		if (reap)
 			fu_registry_reap();
 		fu_critical_leave();
 	} while (n == HARVEST_EVENTS);
@@ -311,7 +335,9 @@ void fu_poller_handle(struct epoll_event *events, u32 n)
 	bool reap;
 
 	fu_critical_enter();
+	begin_handling();
 	reap = handle(events, n);
+	end_handling();
 	for (u32 i = 0; i < n; i++)
 		events[i].events = 0;
 	if (reap)
@@ -344,7 +370,8 @@ static void *poller_main(void *arg)
 	__atomic_store_n(&poller.tid, fu_tid(), __ATOMIC_SEQ_CST);
 	fu_registry_each(fu_peer_listens);
 	for (;;) {
-		long n;
+		struct pollfd pfd = { .events = POLLIN };
+		bool reap;
 
 		fu_leader_park();
 		fu_lock(&poller.lock);
@@ -353,9 +380,11 @@ static void *poller_main(void *arg)
 			return NULL;
 		}
 		fu_unlock(&poller.lock);
-		n = fu_sys(SYS_epoll_wait, fu_load_relaxed(&poller.epfd), events, FU_POLLER_EVENTS,
-		           -1);
-		if (n > 0 && handle(events, n))
+		/* To wait in epoll_wait would be to fetch. */
+		pfd.fd = fu_load_relaxed(&poller.epfd);
+		fu_sys(SYS_poll, &pfd, 1, -1);
+		take_and_handle(events, FU_POLLER_EVENTS, &reap);
+		if (reap)
 			fu_registry_reap();
 	}
 }
