@@ -164,7 +164,7 @@ __asm__(".text\n"
         "	.cfi_adjust_cfa_offset -8\n"
         "	ret\n"
         "	.cfi_restore_state\n"
-        /* Patched where no filter sees them: mmap and close. */
+        /* mmap and close, which may mean a ring as well. */
         "6:	cmpl $9, %eax\n"
         "	je 1b\n"
         "	cmpl $3, %eax\n"
