@@ -16,8 +16,8 @@
  * dlopen takes its arguments in registers, so nothing else on the stack has a
  * meaning to it. This holds as long as shadow stacks are off, as they are for any
  * process that loads an object without the property note, and this file has none.
- * What a new object's constructors do before dlopen returns is not trapped yet
- * unless it goes through libc.
+ * By then the new objects' constructors have run; what these need is done before, where the loader
+ * can be made to say when it has mapped them (loader.c).
  */
 #include <elf.h>
 #include <link.h>

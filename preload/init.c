@@ -11,6 +11,7 @@
 #include "engine/stats.h"
 #include "preload/handlers.h"
 #include "preload/init.h"
+#include "preload/loader.h"
 #include "preload/next.h"
 #include "preload/patch.h"
 #include "preload/process.h"
@@ -133,18 +134,13 @@ static bool may_patch(void)
 	       fu_load_relaxed(&fu_shim_enabled);
 }
 
-static void rescan(bool quiet)
+/* Looks at what is new, with the scan lock. */
+static void scan_objects(bool quiet)
 {
 	static bool patched; /* anything ever */
 	bool left = true;
 	long trap = 0;
 
-	if (!fu_load_relaxed(&fu_shim_enabled)) {
-		return;
-	}
-	while (scan_trylock()) {
-		fu_sys(SYS_sched_yield);
-	}
 	fu_scan(&scan);
 	if (scan.n_ranges) {
 		fu_sigsys_own();
@@ -164,6 +160,17 @@ static void rescan(bool quiet)
 	if (trap < 0 && !patched && !fu_have_rings()) {
 		disable(fu_config.trap == FU_TRAP_NOTIFY ? "notify" : "sigsys", trap);
 	}
+}
+
+static void rescan(bool quiet)
+{
+	if (!fu_load_relaxed(&fu_shim_enabled)) {
+		return;
+	}
+	while (scan_trylock()) {
+		fu_sys(SYS_sched_yield);
+	}
+	scan_objects(quiet);
 	scan_unlock();
 }
 
@@ -202,8 +209,53 @@ static void before_ring(void)
 /* Loads may nest and overlap: the mark is that of the first. */
 static u32 loads, threads_before;
 
+static bool is_quiet(void)
+{
+	return fu_load_relaxed(&fu_init_threads) == fu_load_relaxed(&threads_before);
+}
+
+/*
+ * The loader has mapped something; its lock is held. If the scan lock cannot be had for long, its
+ * holder waits for the loader: then what is new is looked at when it has been loaded.
+ */
+static void on_loaded(void)
+{
+	static const struct timespec nap = { 0, LOCK_NAP_NS };
+
+	if (!fu_load_relaxed(&loads) || !fu_load_relaxed(&fu_shim_enabled)) {
+		return;
+	}
+	for (u32 i = 0; i < LOCK_NAPS; i++) {
+		if (!scan_trylock()) {
+			scan_objects(is_quiet());
+			scan_unlock();
+			return;
+		}
+		fu_sys(SYS_nanosleep, &nap, NULL);
+	}
+}
+
+/* Whoever loads something first sees to it that we are told before constructors run. */
+static void hook_loader(void)
+{
+	static bool tried;
+
+	if (fu_load_acquire(&tried)) {
+		return;
+	}
+	while (scan_trylock()) {
+		fu_sys(SYS_sched_yield);
+	}
+	if (!tried && may_patch()) {
+		fu_loader_hook(on_loaded);
+	}
+	fu_store_release(&tried, true);
+	scan_unlock();
+}
+
 void fu_init_before_load(void)
 {
+	hook_loader();
 	if (__atomic_fetch_add(&loads, 1, __ATOMIC_ACQ_REL) == 0) {
 		fu_store_relaxed(&threads_before, fu_load_relaxed(&fu_init_threads));
 	}
@@ -211,7 +263,7 @@ void fu_init_before_load(void)
 
 void fu_init_rescan(void)
 {
-	bool quiet = fu_load_relaxed(&fu_init_threads) == fu_load_relaxed(&threads_before);
+	bool quiet = is_quiet();
 
 	__atomic_fetch_sub(&loads, 1, __ATOMIC_ACQ_REL);
 	rescan(quiet);

@@ -626,3 +626,26 @@ void fu_patch_trapped(const u8 *site)
 	patch_at(site, FU_SITE_SEEN | (quiet ? FU_SITE_QUIET : 0));
 	close_all(quiet);
 }
+
+/* ---- calls ---- */
+
+bool fu_patch_call(const struct fu_text *text, const u8 *call, void (*target)(void))
+{
+	const u8 *to = fu_ptr((u64)(uintptr_t)target);
+	u8 code[FU_SITE_JUMP];
+	s32 off;
+
+	if (!reaches(call, to) || !(fu_site_is_atomic(call) || is_alone())) {
+		return false;
+	}
+	off = (s32)((s64)(uintptr_t)to - (s64)(uintptr_t)(call + sizeof(code)));
+	code[0] = *call;
+	fu_memcpy(code + 1, &off, sizeof(off));
+	return store(text, call, code);
+}
+
+void fu_patch_close(void)
+{
+	/* Who still fetches the old call does what it did before. */
+	close_all(true);
+}

@@ -28,4 +28,12 @@ void fu_patch_trapped(const u8 *site);
 /* Has fu_patch_trapped been called for this site? A look, without any lock. */
 bool fu_patch_was_tried(const u8 *site);
 
+/*
+ * Directs a `call rel32` in `text`, which other threads may be executing, to `target`. Returns
+ * false if that is not safe, too far, or not allowed. Scan lock held; fu_patch_close after the
+ * last.
+ */
+bool fu_patch_call(const struct fu_text *text, const u8 *call, void (*target)(void));
+void fu_patch_close(void);
+
 #endif

@@ -306,9 +306,37 @@ static void add_text(struct fu_scan *s, const struct dl_phdr_info *info, const E
 	}
 }
 
+/* Does the loader write into its code, perhaps after now? */
+static bool has_text_relocations(const struct dl_phdr_info *info)
+{
+	const ElfW(Dyn) *dyn = NULL;
+
+	for (size_t i = 0; i < info->dlpi_phnum; i++) {
+		if (info->dlpi_phdr[i].p_type == PT_DYNAMIC) {
+			dyn = fu_ptr(info->dlpi_addr + info->dlpi_phdr[i].p_vaddr);
+		}
+	}
+	for (; dyn && dyn->d_tag != DT_NULL; dyn++) {
+		if (dyn->d_tag == DT_TEXTREL ||
+		    (dyn->d_tag == DT_FLAGS && (dyn->d_un.d_val & DF_TEXTREL))) {
+			return true;
+		}
+	}
+	return false;
+}
+
+/* What has been found since there were so many is to be trapped, not patched. */
+static void keep_unpatched(struct fu_scan *s, size_t n_texts, size_t n_sites, size_t n_ranges)
+{
+	s->n_texts = n_texts;
+	s->n_sites = n_sites;
+	s->trap_only = s->trap_only || s->n_ranges > n_ranges;
+}
+
 static void look_at(struct fu_scan *s, const struct dl_phdr_info *info)
 {
 	struct fu_image image = { .fd = fu_image_open(info) };
+	size_t n_texts = s->n_texts, n_sites = s->n_sites, n_ranges = s->n_ranges;
 
 	for (size_t i = 0; i < info->dlpi_phnum; i++) {
 		const ElfW(Phdr) *ph = &info->dlpi_phdr[i];
@@ -325,6 +353,9 @@ static void look_at(struct fu_scan *s, const struct dl_phdr_info *info)
 		}
 	}
 	fu_image_close(image.fd);
+	if (s->n_ranges > n_ranges && has_text_relocations(info)) {
+		keep_unpatched(s, n_texts, n_sites, n_ranges);
+	}
 }
 
 /* struct r_debug_extended, which a glibc before 2.35 does not have. */
@@ -357,9 +388,7 @@ static void look_elsewhere(struct fu_scan *s)
 			look_at(s, &info);
 		}
 	}
-	s->n_texts = n_texts;
-	s->n_sites = n_sites;
-	s->trap_only = s->trap_only || s->n_ranges > n_ranges;
+	keep_unpatched(s, n_texts, n_sites, n_ranges);
 }
 
 /* The `index`th object that is loaded. */
