@@ -1,7 +1,7 @@
 /*
  * A static program with io_uring call sites of its own, into which nothing is preloaded:
  *
- *     home_alone works|denied     what io_uring_setup is expected to do
+ *     home_alone works|denied [EUID]     what io_uring_setup is expected to do, and as whom
  *
  * The calls that the shim traps elsewhere must be the kernel's here.
  */
@@ -25,8 +25,10 @@ int main(int argc, char **argv)
 	                 : "=&a"(ring)
 	                 : "D"(4L), "S"(&p)
 	                 : "rcx", "r11", "memory");
-	if (argc != 2 || fd < 0)
+	if (argc < 2 || argc > 3 || fd < 0)
 		return 1;
+	if (argc == 3 && geteuid() != (uid_t)atoi(argv[2]))
+		return 5;
 	if (!strcmp(argv[1], "works") ? ring < 0 : ring != -EPERM && ring != -ENOSYS)
 		return 2;
 	mapped = RAW(SYS_mmap, NULL, 4096, PROT_READ, MAP_SHARED, fd, 0);
