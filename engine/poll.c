@@ -95,16 +95,26 @@ bool fu_polls_multi(void)
 	return fu_load_relaxed(&multis) != 0;
 }
 
+/*
+ * A handler of the program may run inside the engine's locks where the program's own seccomp
+ * filter traps a system call of the engine: nothing is looked at then.
+ */
+static void look(void)
+{
+	if (!fu_self.critical)
+		fu_poller_harvest();
+}
+
 void fu_fd_reads(int fd)
 {
 	if (fu_unlikely(fu_load_relaxed(&polls_at[(u32)fd % NUMBERS])))
-		fu_poller_harvest();
+		look();
 }
 
 void fu_fd_written(void)
 {
 	if (fu_unlikely(fu_load_relaxed(&multis)))
-		fu_poller_harvest();
+		look();
 }
 
 /* What the file is ready for now, or -errno. */

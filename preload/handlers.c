@@ -13,9 +13,13 @@
  * truth, because a vfork child that resets its signals shares our memory, but not
  * its actions, with its parent.
  *
- * Signals that the thread's own instruction raised (SIGSEGV and the like) are never
- * held back. A process without rings keeps its handlers as they are; the first ring
- * takes over those that are there by then, however they were installed.
+ * What the thread's own instruction has raised (SIGSEGV and the like, with a code that says so)
+ * cannot be held back: there is nothing to go on with. The engine does not raise any inside its
+ * locks: it touches no memory that the program can take away. The same signals sent by somebody
+ * are held like all others.
+ *
+ * A process without rings keeps its handlers as they are; the first ring takes over those that
+ * are there by then, however they were installed.
  */
 #include <errno.h>
 #include <signal.h>
@@ -30,10 +34,11 @@
 #define KERNEL_SA_RESTORER 0x04000000UL
 #define N_SIGNALS          64
 #define BIT(sig)           (1ULL << ((sig)-1))
-/* Raised by what the thread does, there and then; and those that only glibc uses. */
-#define NEVER_HELD                                                                              \
-	(BIT(SIGSEGV) | BIT(SIGBUS) | BIT(SIGFPE) | BIT(SIGILL) | BIT(SIGTRAP) | BIT(SIGABRT) | \
-	 BIT(SIGSYS) | BIT(SIGKILL) | BIT(SIGSTOP))
+/* Raised by what the thread does, there and then, unless they are sent. */
+#define FAULTS (BIT(SIGSEGV) | BIT(SIGBUS) | BIT(SIGFPE) | BIT(SIGILL) | BIT(SIGTRAP))
+/* SIGSYS has a handler of its own. */
+#define NEVER_HELD (BIT(SIGSYS) | BIT(SIGKILL) | BIT(SIGSTOP))
+/* Those that only glibc uses. */
 #define GLIBC_OWN (BIT(32) | BIT(33))
 
 static bool active;
@@ -137,7 +142,7 @@ static void on_signal(int sig, siginfo_t *si, void *context)
 	struct fu_ksigaction act, dfl = { 0 };
 	bool away;
 
-	if (fu_unlikely(fu_self.critical) && !(BIT(sig) & NEVER_HELD)) {
+	if (fu_unlikely(fu_self.critical) && (si->si_code <= 0 || !(BIT(sig) & FAULTS))) {
 		hold_back(sig, si, context);
 		return;
 	}

@@ -533,6 +533,104 @@ static void test_own_sigsys(void **state)
 	use_rings();
 }
 
+/* ---- signals that are raised by instructions as a rule, sent by others ---- */
+
+enum { POKES = 3000 };
+
+static const int fault_signals[] = { SIGABRT, SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP };
+static struct tr_ring handlers_own;
+static int poke_pipe[2];
+static volatile int poked, poke_errors;
+
+/* Uses rings and descriptors; what it interrupts may be anywhere. */
+static void on_poke(int sig, siginfo_t *si, void *context)
+{
+	struct tr_ring r;
+	char c = 0;
+
+	(void)sig;
+	(void)si;
+	(void)context;
+	poke_errors += write(poke_pipe[1], "x", 1) != 1;
+	poke_errors += tr_do(&handlers_own, IORING_OP_NOP, -1, NULL, 0, 0) != 0;
+	poke_errors += read(poke_pipe[0], &c, 1) != 1;
+	if (poked % 16 == 0 && tr_init(&r, 4, 0) == 0)
+		tr_exit(&r);
+	poked++;
+}
+
+/* Two of the handlers are there before any ring. */
+__attribute__((constructor)) static void handle_early(void)
+{
+	struct sigaction act = { .sa_sigaction = on_poke, .sa_flags = SA_SIGINFO | SA_RESTART };
+
+	sigfillset(&act.sa_mask);
+	sigaction(SIGABRT, &act, NULL);
+	sigaction(SIGTRAP, &act, NULL);
+}
+
+static void test_poked(void **state)
+{
+	struct timespec pause = { 0, 20000 };
+	struct sigaction old[6];
+	struct tr_ring r;
+	int p[2];
+	char got;
+	pid_t pid;
+
+	(void)state;
+	poked = poke_errors = 0;
+	assert_int_equal(pipe(p), 0);
+	assert_int_equal(pipe(poke_pipe), 0);
+	assert_int_equal(tr_init(&r, 16, 0), 0);
+	assert_int_equal(tr_init(&handlers_own, 4, 0), 0);
+	tr_prep(&r, IORING_OP_POLL_ADD, poke_pipe[0], NULL, IORING_POLL_ADD_MULTI, 0, 9)
+	        ->poll32_events = POLLIN;
+	assert_int_equal(tr_submit(&r), 1);
+	for (int i = 1; i < 5; i++) {
+		struct sigaction act = { .sa_sigaction = on_poke, .sa_flags = SA_SIGINFO };
+
+		sigfillset(&act.sa_mask);
+		assert_int_equal(sigaction(fault_signals[i], &act, &old[i]), 0);
+	}
+	pid = fork();
+	if (pid == 0) {
+		for (int i = 0; i < POKES; i++) {
+			kill(getppid(), fault_signals[i % 6]);
+			nanosleep(&pause, NULL);
+		}
+		_exit(0);
+	}
+	for (int done = 0; !done || poked < 10;) {
+		unsigned seen = 0;
+
+		tr_prep(&r, IORING_OP_READ, p[0], &got, 1, 0, 1);
+		tr_prep(&r, IORING_OP_WRITE, p[1], &"y", 1, 0, 2);
+		tr_publish(&r);
+		while (seen < 2) {
+			struct io_uring_cqe *cqe;
+			int rc = tr_sys_enter(r.fd, *r.sq_tail - *r.sq_head, 1,
+			                      IORING_ENTER_GETEVENTS, NULL, 0);
+
+			assert_true(rc >= 0 || rc == -EINTR);
+			while ((cqe = tr_peek(&r))) {
+				seen += cqe->user_data != 9;
+				tr_seen(&r);
+			}
+		}
+		done = waitpid(pid, NULL, WNOHANG) == pid;
+	}
+	assert_int_equal(poke_errors, 0);
+	for (int i = 1; i < 5; i++)
+		sigaction(fault_signals[i], &old[i], NULL);
+	tr_exit(&r);
+	tr_exit(&handlers_own);
+	for (int i = 0; i < 2; i++) {
+		close(p[i]);
+		close(poke_pipe[i]);
+	}
+}
+
 static const struct CMUnitTest tests[] = {
 	ON_RING(test_raw_mask),         ON_RING(test_thread_of_raw_mask),
 	ON_RING(test_sa_mask),          ON_RING(test_masks_of_waits),
@@ -540,7 +638,7 @@ static const struct CMUnitTest tests[] = {
 	ON_RING(test_setcontext),       ON_RING(test_jump_out_of_wait),
 	ON_RING(test_storm_at_process), ON_RING(test_storm_at_thread),
 	ON_RING(test_storm_deferred),   ON_RING(test_timer),
-	ON_RING(test_own_sigsys),
+	ON_RING(test_own_sigsys),       ON_RING(test_poked),
 };
 
 TR_MAIN("home signals", tests)
