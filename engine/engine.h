@@ -21,6 +21,7 @@
 #include "rings/abi.h"
 #include "rings/list.h"
 #include "rings/lock.h"
+#include "rings/mem.h"
 #include "rings/ring.h"
 #include "rings/rsrc.h"
 #include "rings/types.h"
@@ -130,6 +131,9 @@ extern const struct fu_op fu_ops[IORING_OP_LAST];
 #define FU_REQ_SLOW    (1U << 27)
 #define FU_REQ_NO_ARM  (1U << 28) /* the file cannot be polled: punt */
 #define FU_REQ_BIG_CQE (1U << 29) /* post req->big with the CQE */
+/* The registered file or buffer is counted for it; else it is only good under submit_lock. */
+#define FU_REQ_FILE_HELD (1U << 30)
+#define FU_REQ_BUF_HELD  (1U << 31)
 
 /* Where a request that nobody is working on waits; guarded by ctx->lock. */
 enum fu_where {
@@ -149,7 +153,10 @@ struct fu_timer {
 	struct fu_req *req;
 };
 
-/* From its beginning up to `user_data` a new request is zero; what follows is set by who uses it.
+/*
+ * A new request is zero up to `user_data`; what follows is set by who uses it, but for `ctx` and
+ * the two list nodes, which are always valid. The part from `record` on stays zero in a request
+ * that nothing but its submitter has touched (FU_REQ_HOLDS_CTX), and is not cleared after that.
  */
 struct fu_req {
 	u32 flags;
@@ -159,6 +166,13 @@ struct fu_req {
 	u32 sqe_fd;    /* as it stood in the SQE: what cancellation by descriptor matches */
 	u16 buf_index; /* registered buffer, group, or the buffer id once one is selected */
 	u16 buf_group;
+	u32 poll_events;              /* armed for (poll(2) bits), for the core's own arming */
+	u32 owner;                    /* the thread that submitted it (leaving.c), if it waits */
+	struct fu_file_node *node;    /* registered file */
+	struct fu_buf_node *buf_node; /* registered buffer */
+	struct fu_req *link;          /* next in the chain */
+	struct fu_req *ltimeout_of;   /* LINK_TIMEOUT: the request it guards */
+
 	u16 record; /* index in ctrl->records plus 1 (orphans.c) */
 	u8 where;
 	u8 cancelled;    /* atomic: somebody wants it gone while it is being worked on */
@@ -167,18 +181,11 @@ struct fu_req {
 	u32 worker_tid;                /* pool lock */
 	u32 hash_key;                  /* worker serialisation key, 0 for none */
 	u32 poll_slot;                 /* poller slot + 1; poller lock */
-	u32 poll_events;               /* armed for (poll(2) bits), for the core's own arming */
 	u32 seen_events;               /* what the poller reported last */
 	struct fu_file_info file_info; /* of a duplicate that is the request's own */
-	u32 cancel_seq;
-	u32 owner;                    /* the thread that submitted it (leaving.c), if it waits */
-	struct fu_file_node *node;    /* registered file held */
-	struct fu_buf_node *buf_node; /* registered buffer held */
-	void *kbuf;                   /* legacy provided buffer in hand */
-	struct fu_cred *creds;        /* registered credentials, or NULL: the submitter's */
-	struct fu_req *link;          /* next in the chain */
-	struct fu_req *ltimeout_of;   /* LINK_TIMEOUT: the request it guards */
-	void *async;                  /* copied-out data of async_bytes, freed with the request */
+	void *kbuf;                    /* legacy provided buffer in hand */
+	struct fu_cred *creds;         /* registered credentials, or NULL: the submitter's */
+	void *async;                   /* copied-out data of async_bytes, freed with the request */
 
 	u64 user_data;
 	const struct fu_op *op;
@@ -230,15 +237,16 @@ struct fu_ctx {
 
 	/* Constant after setup. */
 	bool deferred; /* DEFER_TASKRUN */
-	bool iopoll;
 	bool sqpoll;
 	u32 sq_idle_ms;
 	struct fu_sqpoll *sq;
 
 	/* Guarded by submit_lock. */
 	struct fu_req *link_head, *link_last;
-	bool drain_active, drain_next, drain_disabled;
-	bool restricted, submitting;
+	bool iopoll; /* constant after setup; here because a submission looks at these four at once
+	              */
+	bool drain_active, drain_next, restricted;
+	bool drain_disabled, submitting;
 	int prep_error;          /* the request just issued should not have been */
 	struct fu_batch done;    /* completed, CQEs not yet posted */
 	u32 done_files;          /* not 0: some of these own a descriptor */
@@ -258,11 +266,10 @@ struct fu_ctx {
 	size_t region_bytes;
 	size_t wait_arg_bytes; /* of the region, if it holds wait arguments */
 	bool region_user;      /* it is the program's own memory */
-	u32 cancel_seq;
-	bool aio_queued; /* there is a batch to flush */
-	bool no_aio;     /* there is none to be had */
-	u32 aio_missed;  /* requests that would have had company in a batch, had there been one */
-	u32 started;     /* requests, less those that completed under submit_lock */
+	bool aio_queued;       /* there is a batch to flush */
+	bool no_aio;           /* there is none to be had */
+	u32 aio_missed; /* requests that would have had company in a batch, had there been one */
+	u32 started;    /* requests, less those that completed under submit_lock */
 	struct fu_tally tally;
 	struct fu_peek peek;
 
@@ -347,7 +354,23 @@ bool fu_ctx_has_events(struct fu_ctx *ctx);
 
 /* ---- request.c ---- */
 
-struct fu_req *fu_req_alloc(struct fu_ctx *ctx);
+/* Finds memory for ctx->cache, which is empty. Returns whether there is any. submit_lock held. */
+bool fu_req_refill(struct fu_ctx *ctx);
+
+/* A new request, or NULL. submit_lock held. */
+static inline struct fu_req *fu_req_alloc(struct fu_ctx *ctx)
+{
+	struct fu_req *req;
+
+	if (fu_unlikely(!ctx->cache) && !fu_req_refill(ctx))
+		return NULL;
+	req = ctx->cache;
+	ctx->cache = req->next;
+	fu_clear_words(req, offsetof(struct fu_req, record));
+	fu_store_relaxed(&ctx->started, ctx->started + 1);
+	return req;
+}
+
 /* Memory of all requests of a dead context. */
 void fu_req_free_all(struct fu_ctx *ctx);
 
@@ -380,6 +403,40 @@ static inline void fu_batch_add(struct fu_batch *batch, struct fu_req *req)
 	*batch->tail = req;
 	batch->tail = &req->next;
 }
+
+/* Counts the registered file and buffer for a request that will be there when submit_lock is not
+ * held any more. submit_lock held. */
+static inline void fu_req_hold_nodes(struct fu_req *req)
+{
+	if (req->node && !(req->flags & FU_REQ_FILE_HELD)) {
+		fu_file_node_hold(req->node);
+		req->flags |= FU_REQ_FILE_HELD;
+	}
+	if (req->buf_node && !(req->flags & FU_REQ_BUF_HELD)) {
+		fu_buf_node_hold(req->buf_node);
+		req->flags |= FU_REQ_BUF_HELD;
+	}
+}
+
+/* Gives the request its registered file or buffer. One with a tag is held at once: the tag's CQE
+ * comes after the request's. submit_lock held. */
+static inline void fu_req_use_file(struct fu_req *req, struct fu_file_node *node)
+{
+	req->node = node;
+	if (fu_unlikely(node->tag || (req->flags & FU_REQ_HOLDS_CTX)))
+		fu_req_hold_nodes(req);
+}
+
+static inline void fu_req_use_buf(struct fu_req *req, struct fu_buf_node *node)
+{
+	req->buf_node = node;
+	if (fu_unlikely(node->tag || (req->flags & FU_REQ_HOLDS_CTX)))
+		fu_req_hold_nodes(req);
+}
+
+/* The request will wait: it keeps the ring and what is registered there. submit_lock held, unless
+ * it does so already. */
+void fu_req_keep(struct fu_req *req);
 
 /* Completes an owned request with req->res. submit_lock held. */
 static inline void fu_req_done(struct fu_req *req)

@@ -276,8 +276,7 @@ static int import_fixed(struct fu_req *req, const struct send *sd)
 	} else if (!inside(node, sd->addr, sd->len)) {
 		return -EFAULT;
 	}
-	fu_buf_node_hold(node);
-	req->buf_node = node;
+	fu_req_use_buf(req, node);
 	return 0;
 }
 

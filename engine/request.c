@@ -38,51 +38,38 @@ static void cache_push(struct fu_ctx *ctx, struct fu_req *req)
 	ctx->cache = req;
 }
 
-static bool cache_refill(struct fu_ctx *ctx)
+bool fu_req_refill(struct fu_ctx *ctx)
 {
 	struct fu_chunk *chunk;
 
 	ctx->cache = __atomic_exchange_n(&ctx->freed, NULL, __ATOMIC_ACQUIRE);
 	if (ctx->cache)
 		return true;
-	chunk = fu_alloc(sizeof(*chunk));
+	chunk = fu_zalloc(sizeof(*chunk));
 	if (!chunk)
 		return false;
 	chunk->next = ctx->chunks;
 	ctx->chunks = chunk;
-	for (int i = CHUNK_REQS; i-- > 0;)
-		cache_push(ctx, &chunk->reqs[i]);
+	for (int i = CHUNK_REQS; i-- > 0;) {
+		struct fu_req *req = &chunk->reqs[i];
+
+		req->ctx = ctx;
+		fu_list_init(&req->hash);
+		fu_list_init(&req->queue);
+		cache_push(ctx, req);
+	}
 	return true;
 }
 
-/* By plain stores: a `rep stos` takes longer to start than these do to finish. */
-static inline void clear(struct fu_req *req)
+/* What a request that others have touched leaves behind (struct fu_req). */
+static void clear_rest(struct fu_req *req)
 {
-	u64 *word = (u64 *)(void *)req;
+	_Static_assert(offsetof(struct fu_req, record) % sizeof(u64) == 0 &&
+	                       offsetof(struct fu_req, user_data) % sizeof(u64) == 0,
+	               "cleared by words");
 
-	_Static_assert(offsetof(struct fu_req, user_data) % sizeof(u64) == 0, "cleared by words");
-#pragma GCC unroll 16
-	for (size_t i = 0; i < offsetof(struct fu_req, user_data) / sizeof(u64); i++) {
-		word[i] = 0;
-		/* Keeps the compiler from making it one memset again. */
-		__asm__ volatile("");
-	}
-}
-
-struct fu_req *fu_req_alloc(struct fu_ctx *ctx)
-{
-	struct fu_req *req;
-
-	if (!ctx->cache && !cache_refill(ctx))
-		return NULL;
-	req = ctx->cache;
-	ctx->cache = req->next;
-	clear(req);
-	req->ctx = ctx;
-	fu_list_init(&req->hash);
-	fu_list_init(&req->queue);
-	fu_store_relaxed(&ctx->started, ctx->started + 1);
-	return req;
+	fu_clear_words(&req->record,
+	               offsetof(struct fu_req, user_data) - offsetof(struct fu_req, record));
 }
 
 void fu_req_free_all(struct fu_ctx *ctx)
@@ -103,6 +90,7 @@ static void freed_push(struct fu_ctx *ctx, struct fu_req *req)
 {
 	struct fu_req *head = fu_load_relaxed(&ctx->freed);
 
+	clear_rest(req);
 	do {
 		req->next = head;
 	} while (!__atomic_compare_exchange_n(&ctx->freed, &head, req, true, __ATOMIC_RELEASE,
@@ -156,14 +144,22 @@ static void hash_resize(struct fu_ctx *ctx, u32 size)
 	fu_free(old, old_size * sizeof(*old));
 }
 
+void fu_req_keep(struct fu_req *req)
+{
+	if (req->flags & FU_REQ_HOLDS_CTX)
+		return;
+	req->flags |= FU_REQ_HOLDS_CTX;
+	fu_ctx_hold(req->ctx);
+	fu_req_hold_nodes(req);
+}
+
 void fu_track(struct fu_req *req, enum fu_where where)
 {
 	struct fu_ctx *ctx = req->ctx;
 
 	req->where = (u8)where;
 	if (!(req->flags & FU_REQ_HOLDS_CTX)) {
-		req->flags |= FU_REQ_HOLDS_CTX;
-		fu_ctx_hold(ctx);
+		fu_req_keep(req);
 		if (!req->owner)
 			fu_req_own(req);
 	}
@@ -201,17 +197,15 @@ void fu_untrack(struct fu_req *req)
 /* ---- posting ---- */
 
 /* The caller counts it. */
-static inline void post_locked(struct fu_req *req)
+static void post_locked(struct fu_req *req)
 {
 	struct fu_ring *ring = &req->ctx->ring;
 	bool in_ring;
 
 	if (fu_unlikely(req->record))
 		fu_orphans_forget(req);
-	if (fu_likely(!(req->flags & FU_REQ_BIG_CQE)))
-		in_ring = fu_cq_post_small(ring, req->user_data, req->res, req->cflags);
-	else
-		in_ring = fu_cq_post(ring, req->user_data, req->res, req->cflags, req->big);
+	in_ring = fu_cq_post(ring, req->user_data, req->res, req->cflags,
+	                     req->flags & FU_REQ_BIG_CQE ? req->big : NULL);
 	if (!in_ring)
 		FU_COUNT(overflowed, 1);
 }
@@ -356,6 +350,7 @@ static void release_file(struct fu_req *req)
 	if (req->poll_slot)
 		fu_poller_release(req);
 	fu_fd_close(req->fd);
+	req->file_info = (struct fu_file_info){ 0 };
 	req->flags &= ~FU_REQ_OWN_FD;
 }
 
@@ -380,21 +375,36 @@ static void release_resources(struct fu_req *req)
 		fu_free(req->async, req->async_bytes);
 	if (req->creds)
 		fu_personality_put(req);
-	if (req->node && (tag = fu_file_node_put(req->node)))
+	if ((req->flags & FU_REQ_FILE_HELD) && (tag = fu_file_node_put(req->node)))
 		fu_post_aux(ctx, tag, 0, 0);
-	if (req->buf_node && (tag = fu_buf_node_put(req->buf_node)))
+	if ((req->flags & FU_REQ_BUF_HELD) && (tag = fu_buf_node_put(req->buf_node)))
 		fu_post_aux(ctx, tag, 0, 0);
 }
 
 #define SLOW_FLAGS                                                                    \
 	(FU_REQ_CLEANUP | FU_REQ_LINK_FLAGS | FU_REQ_ARM_LTIMEOUT | FU_REQ_LTIMEOUT | \
-	 FU_REQ_HOLDS_CTX)
+	 FU_REQ_FILE_HELD | FU_REQ_BUF_HELD | FU_REQ_HOLDS_CTX)
 
 /* Whether nothing follows from the request's end, and it holds nothing. */
 static inline bool is_plain(const struct fu_req *req)
 {
-	return fu_likely(!(req->flags & SLOW_FLAGS) && !req->record && !req->node &&
-	                 !req->buf_node && !req->async && !req->creds && !req->poll_slot);
+	return fu_likely(!(req->flags & SLOW_FLAGS) && !req->async && !req->creds);
+}
+
+/* Requests whose CQE takes more than putting it there. */
+#define ODD_CQE (FU_REQ_CQE_SKIP | FU_REQ_BIG_CQE | FU_REQ_HOLDS_CTX)
+
+/* That nobody has touched a plain request's rest but its submitter, in builds that check. */
+static inline void check_rest(const struct fu_req *req)
+{
+#ifndef NDEBUG
+	for (const u64 *word = (const void *)&req->record; word < &req->user_data; word++) {
+		if (*word)
+			__builtin_trap();
+	}
+#else
+	(void)req;
+#endif
 }
 
 /* The request is gone after this; submit_lock held. */
@@ -406,6 +416,7 @@ static void finish(struct fu_req *req)
 	if (req->flags & (FU_REQ_LINK_FLAGS | FU_REQ_ARM_LTIMEOUT | FU_REQ_LTIMEOUT))
 		release_link(req);
 	release_resources(req);
+	clear_rest(req);
 	cache_push(ctx, req);
 	fu_store_relaxed(&ctx->started, ctx->started - 1);
 	if (holds_ctx)
@@ -600,10 +611,11 @@ void fu_submit_lock(struct fu_ctx *ctx)
 /* Posts the batch. Returns whether the program can see new CQEs. */
 static bool post_batch(struct fu_ctx *ctx)
 {
-	struct fu_ctrl *ctrl = ctx->ring.ctrl;
+	struct fu_ring *ring = &ctx->ring;
+	struct fu_ctrl *ctrl = ring->ctrl;
 	struct fu_req *next, *req = ctx->done.head;
 	struct fu_batch slow = { .head = NULL };
-	u32 posts = 0, ends = 0;
+	u32 posts = 0, ends = 0, room;
 	bool posted;
 
 	ctx->done.head = NULL;
@@ -613,13 +625,20 @@ static bool post_batch(struct fu_ctx *ctx)
 			release_file(r);
 	}
 	fu_lock(&ctrl->cq_lock);
+	room = fu_cq_room(ring);
 	for (; req; req = next) {
 		next = req->next;
-		if (!(req->flags & FU_REQ_CQE_SKIP)) {
+		if (fu_likely(room && !(req->flags & ODD_CQE))) {
+			fu_cq_put(ring, req->user_data, req->res, req->cflags);
+			room--;
+			posts++;
+		} else if (!(req->flags & FU_REQ_CQE_SKIP)) {
 			post_locked(req);
+			room = fu_cq_room(ring);
 			posts++;
 		}
 		if (is_plain(req)) {
+			check_rest(req);
 			cache_push(ctx, req);
 			ends++;
 		} else {

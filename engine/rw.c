@@ -286,7 +286,7 @@ static int check_segments(const struct fu_buf_node *node, const struct rw *rw)
 	return 0;
 }
 
-/* Looks the registered buffer up, checks the request against it and holds it. submit_lock held. */
+/* Looks the registered buffer up and checks the request against it. submit_lock held. */
 static int import_fixed(struct fu_req *req, const struct rw *rw)
 {
 	struct fu_buf_node *node = fu_table_get(&req->ctx->bufs, req->buf_index);
@@ -300,8 +300,7 @@ static int import_fixed(struct fu_req *req, const struct rw *rw)
 		ret = -EFAULT;
 	if (ret)
 		return ret;
-	fu_buf_node_hold(node);
-	req->buf_node = node;
+	fu_req_use_buf(req, node);
 	return 0;
 }
 

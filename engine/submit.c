@@ -64,7 +64,7 @@ static int init_slow(struct fu_ctx *ctx, struct fu_req *req)
 		ctx->drain_active = true;
 		req->flags |= FU_REQ_DRAIN | FU_REQ_SLOW;
 	}
-	return 0;
+	return ctx->iopoll && !req->op->iopoll ? -EINVAL : 0;
 }
 
 static int init_req(struct fu_ctx *ctx, struct fu_req *req, const struct fu_sqe *sqe)
@@ -87,14 +87,12 @@ static int init_req(struct fu_ctx *ctx, struct fu_req *req, const struct fu_sqe 
 		if (ret)
 			return ret;
 	}
-	if (fu_unlikely(ctx->restricted || ctx->drain_active || ctx->drain_next)) {
+	if (fu_unlikely(ctx->iopoll | ctx->drain_active | ctx->drain_next | ctx->restricted)) {
 		ret = init_slow(ctx, req);
 		if (ret)
 			return ret;
 	}
-	if (!op->ioprio && sqe->ioprio)
-		return -EINVAL;
-	if (!op->iopoll && ctx->iopoll)
+	if (fu_unlikely(sqe->ioprio) && !op->ioprio)
 		return -EINVAL;
 	req->fd = sqe->fd;
 	req->sqe_fd = (u32)sqe->fd;
@@ -232,10 +230,11 @@ static int assign_file(struct fu_req *req)
 		return 0;
 	if (req->flags & FU_REQ_FIXED_FILE) {
 		if (!req->node) {
-			req->node = fu_table_get(&req->ctx->files, req->sqe_fd);
-			if (!req->node)
+			struct fu_file_node *node = fu_table_get(&req->ctx->files, req->sqe_fd);
+
+			if (!node)
 				return -EBADF;
-			fu_file_node_hold(req->node);
+			fu_req_use_file(req, node);
 		}
 		req->fd = req->node->fd;
 	} else if (req->fd < 0 || fu_fd_is_engine(req->fd)) {
@@ -431,10 +430,7 @@ static int arm(struct fu_req *req)
 /* Done on this thread as a worker would do it, once the lock is free. */
 static void run_here(struct fu_req *req)
 {
-	if (!(req->flags & FU_REQ_HOLDS_CTX)) {
-		req->flags |= FU_REQ_HOLDS_CTX;
-		fu_ctx_hold(req->ctx);
-	}
+	fu_req_keep(req);
 	fu_ctx_outside(req->ctx, req, fu_req_run_on_worker);
 }
 

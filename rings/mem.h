@@ -32,6 +32,20 @@ void fu_mem_reset(void);
  * libc symbol that a sanitizer or a profiler in the program has interposed.
  */
 void fu_memset(void *dst, int c, size_t n);
+
+/* Clears `bytes`, a small constant number of words. By plain stores: a `rep stos` takes longer to
+ * start than these do to finish. */
+static inline __attribute__((always_inline)) void fu_clear_words(void *dst, size_t bytes)
+{
+	u64 *word = dst;
+
+#pragma GCC unroll 16
+	for (size_t i = 0; i < bytes / sizeof(u64); i++) {
+		word[i] = 0;
+		/* Keeps the compiler from making it one memset again. */
+		__asm__ volatile("");
+	}
+}
 void fu_memcpy(void *dst, const void *src, size_t n);
 
 #endif

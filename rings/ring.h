@@ -240,21 +240,25 @@ static inline bool fu_cq_overflown(const struct fu_ring *ring)
  */
 bool fu_cq_post(struct fu_ring *ring, u64 user_data, s32 res, u32 flags, const u64 *big);
 
-/* The same for a CQE without `big`, in line where the ring has 16-byte CQEs and room. */
-static inline bool fu_cq_post_small(struct fu_ring *ring, u64 user_data, s32 res, u32 flags)
+/* How many CQEs fu_cq_put may still put: none where there is a backlog, or CQEs of other sizes. */
+static inline u32 fu_cq_room(const struct fu_ring *ring)
 {
-	struct fu_ctrl *ctrl = ring->ctrl;
-	u32 tail = ctrl->cached_cq_tail;
-	struct fu_cqe *cqe;
+	u32 used = ring->ctrl->cached_cq_tail - fu_load_acquire(ring->cq_head);
 
 	if (fu_unlikely((ring->setup_flags & (IORING_SETUP_CQE32 | IORING_SETUP_CQE_MIXED)) ||
-	                fu_cq_overflown(ring) ||
-	                tail - fu_load_acquire(ring->cq_head) >= ring->cq_entries))
-		return fu_cq_post(ring, user_data, res, flags, NULL);
-	cqe = (struct fu_cqe *)(void *)ring->cqes + (tail & (ring->cq_entries - 1));
+	                fu_cq_overflown(ring) || used >= ring->cq_entries))
+		return 0;
+	return ring->cq_entries - used;
+}
+
+/* As fu_cq_post, in line, where there is room. */
+static inline void fu_cq_put(struct fu_ring *ring, u64 user_data, s32 res, u32 flags)
+{
+	u32 tail = ring->ctrl->cached_cq_tail;
+	struct fu_cqe *cqe = (struct fu_cqe *)(void *)ring->cqes + (tail & (ring->cq_entries - 1));
+
 	*cqe = (struct fu_cqe){ user_data, res, flags };
-	fu_store_relaxed(&ctrl->cached_cq_tail, tail + 1);
-	return true;
+	fu_store_relaxed(&ring->ctrl->cached_cq_tail, tail + 1);
 }
 
 /* As fu_cq_post, but returns false and posts nothing when there is no room. */
