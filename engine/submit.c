@@ -18,6 +18,8 @@
 #include "rings/fds.h"
 #include "rings/mem.h"
 
+static fu_always_inline void issue(struct fu_req *req, u32 issue_flags);
+
 /* ---- preparation ---- */
 
 static void init_drain(struct fu_ctx *ctx)
@@ -67,27 +69,27 @@ static int init_slow(struct fu_ctx *ctx, struct fu_req *req)
 	return ctx->iopoll && !req->op->iopoll ? -EINVAL : 0;
 }
 
-static int init_req(struct fu_ctx *ctx, struct fu_req *req, const struct fu_sqe *sqe)
+static inline int init_req(struct fu_ctx *ctx, struct fu_req *req, const struct fu_sqe *sqe)
 {
-	const struct fu_op *op;
+	bool known = sqe->opcode < IORING_OP_LAST && fu_ops[sqe->opcode].issue;
+	const struct fu_op *op = &fu_ops[fu_likely(known) ? sqe->opcode : IORING_OP_NOP];
 	int ret;
 
-	req->opcode = sqe->opcode;
+	/* Computed once, not wherever it is used. */
+	__asm__("" : "+r"(op));
+	req->op = op;
 	req->flags = sqe->flags;
 	req->user_data = sqe->user_data;
-	req->op = &fu_ops[IORING_OP_NOP];
-	if (req->opcode >= IORING_OP_LAST || !fu_ops[req->opcode].issue) {
-		req->opcode = IORING_OP_NOP;
+	req->opcode = known ? sqe->opcode : IORING_OP_NOP;
+	if (fu_unlikely(!known))
 		return -EINVAL;
-	}
-	op = req->op = &fu_ops[req->opcode];
-	if (fu_unlikely(req->flags & ~(u32)(IOSQE_FIXED_FILE | IOSQE_IO_LINK | IOSQE_IO_HARDLINK |
+	if (fu_unlikely(sqe->flags & ~(u32)(IOSQE_FIXED_FILE | IOSQE_IO_LINK | IOSQE_IO_HARDLINK |
 	                                    IOSQE_ASYNC))) {
 		ret = init_flags(ctx, req, op, sqe);
 		if (ret)
 			return ret;
 	}
-	if (fu_unlikely(ctx->iopoll | ctx->drain_active | ctx->drain_next | ctx->restricted)) {
+	if (fu_unlikely(ctx->iopoll || ctx->drain_active || ctx->drain_next || ctx->restricted)) {
 		ret = init_slow(ctx, req);
 		if (ret)
 			return ret;
@@ -224,10 +226,8 @@ static int submit_failed(struct fu_ctx *ctx, struct fu_req *req, int err)
 	return 0;
 }
 
-static int assign_file(struct fu_req *req)
+static int find_file(struct fu_req *req)
 {
-	if (!req->op->needs_file || (req->flags & FU_REQ_FILE_READY))
-		return 0;
 	if (req->flags & FU_REQ_FIXED_FILE) {
 		if (!req->node) {
 			struct fu_file_node *node = fu_table_get(&req->ctx->files, req->sqe_fd);
@@ -244,23 +244,57 @@ static int assign_file(struct fu_req *req)
 	return 0;
 }
 
-/* The first attempt at a request without ties, which may join the batch. */
-static void issue_first(struct fu_req *req, u32 left)
+static inline int assign_file(struct fu_req *req)
 {
-	struct fu_ctx *ctx = req->ctx;
+	if (!req->op->needs_file || (req->flags & FU_REQ_FILE_READY))
+		return 0;
+	return find_file(req);
+}
 
-	ctx->prep_error = 0;
+/* What has to do with other requests, or does not begin here. */
+#define TIES (FU_REQ_LINK_FLAGS | FU_REQ_ASYNC | FU_REQ_SLOW | FU_REQ_FAIL)
+
+/* The first attempt at a request without ties, which may join the batch. */
+static inline void issue_first(struct fu_ctx *ctx, struct fu_req *req, u32 left)
+{
 	if (req->op->iocb && !req->creds && !(req->flags & FU_REQ_BUFFER_SELECT) &&
 	    !assign_file(req) && fu_aio_add(req, left))
 		return;
 	/* Inline work completes in the order of submission. */
+	if (fu_unlikely(ctx->aio_queued)) {
+		fu_aio_flush(ctx);
+		ctx->prep_error = 0;
+	}
+	issue(req, FU_ISSUE_NONBLOCK);
+}
+
+/* A prepared request that belongs to a link, or does not take the straight way. */
+static void submit_tied(struct fu_ctx *ctx, struct fu_req *req)
+{
+	if (!ctx->link_head) {
+		if (req->flags & FU_REQ_LINK_FLAGS)
+			ctx->link_head = ctx->link_last = req;
+		else
+			queue_fallback(req);
+		return;
+	}
+	fu_req_own(req);
+	ctx->link_last->link = req;
+	ctx->link_last = req;
+	if (req->flags & FU_REQ_LINK_FLAGS)
+		return;
+	req = ctx->link_head;
+	ctx->link_head = NULL;
 	fu_aio_flush(ctx);
-	ctx->prep_error = 0;
-	fu_req_issue(req, FU_ISSUE_NONBLOCK);
+	if (req->flags & (FU_REQ_ASYNC | FU_REQ_SLOW | FU_REQ_FAIL))
+		queue_fallback(req);
+	else
+		fu_req_issue(req, FU_ISSUE_NONBLOCK);
 }
 
 /* `left`: how many of its submission are still to come. */
-static int submit_one(struct fu_ctx *ctx, struct fu_req *req, const struct fu_sqe *sqe, u32 left)
+static inline int submit_one(struct fu_ctx *ctx, struct fu_req *req, const struct fu_sqe *sqe,
+                             u32 left)
 {
 	struct fu_sqe copy = *(const volatile struct fu_sqe *)sqe;
 	int ret;
@@ -269,34 +303,16 @@ static int submit_one(struct fu_ctx *ctx, struct fu_req *req, const struct fu_sq
 	if (ctx->aio_queued && (copy.opcode >= IORING_OP_LAST || !fu_ops[copy.opcode].iocb))
 		fu_aio_flush(ctx);
 	ret = init_req(ctx, req, &copy);
-
 	if (fu_unlikely(ret)) {
 		fu_aio_flush(ctx);
 		return submit_failed(ctx, req, ret);
 	}
-	if (fu_unlikely(ctx->link_head)) {
-		fu_req_own(req);
-		ctx->link_last->link = req;
-		ctx->link_last = req;
-		if (req->flags & FU_REQ_LINK_FLAGS)
-			return 0;
-		req = ctx->link_head;
-		ctx->link_head = NULL;
-		fu_aio_flush(ctx);
-		if (req->flags & (FU_REQ_ASYNC | FU_REQ_SLOW | FU_REQ_FAIL))
-			queue_fallback(req);
-		else
-			fu_req_issue(req, FU_ISSUE_NONBLOCK);
-		return 0;
-	} else if (fu_unlikely(req->flags &
-	                       (FU_REQ_LINK_FLAGS | FU_REQ_ASYNC | FU_REQ_SLOW | FU_REQ_FAIL))) {
-		if (req->flags & FU_REQ_LINK_FLAGS)
-			ctx->link_head = ctx->link_last = req;
-		else
-			queue_fallback(req);
+	if (fu_unlikely((req->flags & TIES) || ctx->link_head)) {
+		submit_tied(ctx, req);
 		return 0;
 	}
-	issue_first(req, left);
+	ctx->prep_error = 0;
+	issue_first(ctx, req, left);
 	return ctx->prep_error;
 }
 
@@ -485,7 +501,7 @@ static void would_block(struct fu_req *req)
 }
 
 /* What becomes of a request after issue() has said `ret`. A TAKEN one is somebody else's. */
-static void issued(struct fu_req *req, int ret, u32 issue_flags, bool guarded)
+static fu_always_inline void issued(struct fu_req *req, int ret, u32 issue_flags, bool guarded)
 {
 	if (fu_likely(ret == FU_DONE)) {
 		if (fu_unlikely(req->res < 0))
@@ -507,7 +523,7 @@ static void issued(struct fu_req *req, int ret, u32 issue_flags, bool guarded)
 		fu_ltimeout_arm(req);
 }
 
-void fu_req_issue(struct fu_req *req, u32 issue_flags)
+static fu_always_inline void issue(struct fu_req *req, u32 issue_flags)
 {
 	bool guarded = req->flags & FU_REQ_ARM_LTIMEOUT;
 	int ret = assign_file(req);
@@ -515,6 +531,11 @@ void fu_req_issue(struct fu_req *req, u32 issue_flags)
 	if (!ret)
 		ret = req->op->blocks ? -EAGAIN : fu_issue_as(req, issue_flags);
 	issued(req, ret, issue_flags, guarded);
+}
+
+void fu_req_issue(struct fu_req *req, u32 issue_flags)
+{
+	issue(req, issue_flags);
 }
 
 void fu_req_issued(struct fu_req *req, int ret)

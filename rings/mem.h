@@ -35,7 +35,7 @@ void fu_memset(void *dst, int c, size_t n);
 
 /* Clears `bytes`, a small constant number of words. By plain stores: a `rep stos` takes longer to
  * start than these do to finish. */
-static inline __attribute__((always_inline)) void fu_clear_words(void *dst, size_t bytes)
+static fu_always_inline void fu_clear_words(void *dst, size_t bytes)
 {
 	u64 *word = dst;
 

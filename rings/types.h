@@ -20,8 +20,9 @@ typedef int64_t s64;
 #define FU_CACHELINE     64
 #define FU_PAGE          4096UL
 
-#define fu_likely(x)   __builtin_expect(!!(x), 1)
-#define fu_unlikely(x) __builtin_expect(!!(x), 0)
+#define fu_always_inline inline __attribute__((always_inline))
+#define fu_likely(x)     __builtin_expect(!!(x), 1)
+#define fu_unlikely(x)   __builtin_expect(!!(x), 0)
 
 /* The object of type `type` whose member `member` is at `ptr`. */
 #define fu_container_of(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
