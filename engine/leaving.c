@@ -66,6 +66,7 @@ void fu_req_own(struct fu_req *req)
 {
 	if (fu_self.engine)
 		return;
+	fu_self.owns = 1;
 	req->owner = fu_tid();
 	fu_leaving_watch();
 }

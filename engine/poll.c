@@ -113,7 +113,7 @@ void fu_fd_reads(int fd)
 
 void fu_fd_written(void)
 {
-	if (fu_unlikely(fu_load_relaxed(&multis)))
+	if (fu_unlikely(fu_load_relaxed(&multis) || fu_self.owns))
 		look();
 }
 
@@ -302,6 +302,28 @@ static int take_poll(struct fu_ctx *ctx, u64 user_data, struct fu_req **found)
 	return ret;
 }
 
+/*
+ * One whose file is ready has had its event, only nobody has looked: it ends with that, and
+ * *target is NULL. Of multishot ones the submission has seen to it. submit_lock held.
+ */
+static int too_late(struct fu_req **target)
+{
+	struct fu_req *req = *target;
+	struct poll *poll = fu_cmd(req, struct poll);
+	long ready = poll->multi ? 0 : ready_now(req, poll->events);
+
+	if (ready <= 0)
+		return 0;
+	*target = NULL;
+	fu_req_result(req, (s32)ready, 0);
+	if (req->ctx->deferred) {
+		fu_req_task_work(req, fu_req_tw_done);
+		return -EALREADY;
+	}
+	fu_req_done(req);
+	return -ENOENT;
+}
+
 int fu_poll_remove_issue(struct fu_req *req, u32 issue_flags)
 {
 	struct poll_update *upd = fu_cmd(req, struct poll_update);
@@ -311,6 +333,8 @@ int fu_poll_remove_issue(struct fu_req *req, u32 issue_flags)
 	if (issue_flags & FU_ISSUE_WORKER)
 		fu_submit_lock(req->ctx);
 	ret = take_poll(req->ctx, upd->old_user_data, &target);
+	if (target)
+		ret = too_late(&target);
 	if (target && (upd->flags & (IORING_POLL_UPDATE_EVENTS | IORING_POLL_UPDATE_USER_DATA))) {
 		struct poll *poll = fu_cmd(target, struct poll);
 

@@ -38,7 +38,7 @@
 #define HARVEST_EVENTS 16
 /* For a thread that is handling an event just now, and may not have a processor: yields, naps. */
 #define HARVEST_YIELDS 20
-#define HARVEST_NAPS   20
+#define HARVEST_NAPS   250
 #define NAP_NS         200000
 
 /* One in the high half of poller.handlers. */

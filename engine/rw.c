@@ -673,10 +673,16 @@ static bool can_poll(int fd)
 	return !ret;
 }
 
+static bool readable(const struct fu_req *req)
+{
+	struct pollfd pfd = { .fd = req->fd, .events = POLLIN };
+
+	return fu_sys(SYS_poll, &pfd, 1, 0) > 0;
+}
+
 /* One read that does not wait. A file without RWF_NOWAIT is asked whether it is ready. */
 static long read_ready(struct fu_req *req, struct rw *rw)
 {
-	struct pollfd pfd = { .fd = req->fd, .events = POLLIN };
 	long ret;
 
 	if (!rw->no_nowait) {
@@ -685,7 +691,7 @@ static long read_ready(struct fu_req *req, struct rw *rw)
 			return ret;
 		rw->no_nowait = 1;
 	}
-	if (fu_sys(SYS_poll, &pfd, 1, 0) <= 0)
+	if (!readable(req))
 		return -EAGAIN;
 	return transfer(req, rw, rw->rw_flags, false);
 }
@@ -697,8 +703,9 @@ static int read_multishot(struct fu_req *req, struct rw *rw)
 		u32 cflags;
 		long ret = select_buffer(req, rw, false);
 
+		/* Once it has read, it wants a buffer only if there is more. */
 		if (ret)
-			return (int)ret;
+			return ret == -ENOBUFS && i && !readable(req) ? -EAGAIN : (int)ret;
 		ret = read_ready(req, rw);
 		if (ret <= 0) {
 			fu_kbuf_recycle(req);

@@ -566,15 +566,24 @@ static void retry(struct fu_req *req)
 		fu_req_issue(req, FU_ISSUE_NONBLOCK | FU_ISSUE_RETRY);
 }
 
-void fu_poll_event(struct fu_req *req, u32 events)
+/* Up to here it can be found, and cancelled: deferred task work may be long in coming. */
+static void event_work(struct fu_req *req)
 {
 	struct fu_ctx *ctx = req->ctx;
 
-	req->seen_events = events;
 	fu_lock(&ctx->lock);
 	fu_untrack(req);
 	fu_unlock(&ctx->lock);
-	fu_req_task_work(req, req->op->event ? req->op->event : retry);
+	if (req->op->event)
+		req->op->event(req);
+	else
+		retry(req);
+}
+
+void fu_poll_event(struct fu_req *req, u32 events)
+{
+	req->seen_events = events;
+	fu_req_task_work(req, event_work);
 }
 
 void fu_req_run_on_worker(struct fu_req *req)

@@ -55,6 +55,8 @@ FU_EXPORT int close(int fd)
 		int saved = errno;
 
 		fu_fd_closed(fd);
+		/* To whoever has the other end that is an event. */
+		fu_fd_written();
 		errno = saved;
 	}
 	return ret;

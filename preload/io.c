@@ -2,8 +2,9 @@
  * Reading and writing. In the kernel a poll sees each wake-up of a file when it happens; an
  * epoll set tells only what is still true when somebody asks. So the engine asks before this
  * program takes something out of a file that it polls, and after it has put something into one,
- * as long as there are such polls: otherwise these cost two loads. stdio's own calls stay within
- * libc, where nobody stands in front of them.
+ * as long as there are such polls. It also asks after a thread has put something into a file whose
+ * own requests wait for one: what follows is done when the call returns. Otherwise these cost a
+ * few loads. stdio's own calls stay within libc, where nobody stands in front of them.
  */
 #include <errno.h>
 #include <sys/sendfile.h>
@@ -142,6 +143,12 @@ FU_EXPORT int connect(int fd, const struct sockaddr *addr, socklen_t len)
 {
 	fu_init();
 	return (int)fu_io_wrote(fu_next.connect(fd, addr, len));
+}
+
+FU_EXPORT int shutdown(int fd, int how)
+{
+	fu_init();
+	return (int)fu_io_wrote(fu_next.shutdown(fd, how));
 }
 
 /* With an offset of -1 these two are for pipes and sockets as well. */

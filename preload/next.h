@@ -48,6 +48,7 @@
 	X(int, eventfd_read, (int, eventfd_t *))                                                 \
 	X(int, eventfd_write, (int, eventfd_t))                                                  \
 	X(int, connect, (int, const struct sockaddr *, socklen_t))                               \
+	X(int, shutdown, (int, int))                                                             \
 	X(ssize_t, preadv2, (int, const struct iovec *, int, off_t, int))                        \
 	X(ssize_t, pwritev2, (int, const struct iovec *, int, off_t, int))                       \
 	X(ssize_t, splice, (int, off64_t *, int, off64_t *, size_t, unsigned))                   \

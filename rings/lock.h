@@ -33,6 +33,7 @@ struct fu_thread {
 	u8 leaves;       /* libc tells of its end */
 	u8 follows;      /* counted as one that waits while another thread handles events */
 	u8 forking;      /* holds what is held during a fork */
+	u8 owns;         /* has had requests that wait (leaving.c) */
 };
 
 extern __thread struct fu_thread fu_self __attribute__((tls_model("initial-exec")));
