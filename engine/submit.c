@@ -19,6 +19,7 @@
 #include "rings/mem.h"
 
 static fu_always_inline void issue(struct fu_req *req, u32 issue_flags);
+static void begin_on_worker(struct fu_req *req);
 
 /* ---- preparation ---- */
 
@@ -186,7 +187,7 @@ static void queue_fallback(struct fu_req *req)
 	} else if (req->ctx->drain_active) {
 		drain_add(req);
 	} else if (begins_on_worker(req)) {
-		fu_req_punt(req);
+		begin_on_worker(req);
 	} else {
 		fu_req_issue(req, FU_ISSUE_NONBLOCK);
 	}
@@ -543,6 +544,25 @@ void fu_req_issued(struct fu_req *req, int ret)
 	issued(req, ret, 0, false);
 }
 
+/*
+ * To a worker. One that would only look at a file and have it watched, since it is no place for
+ * what goes on for ever, is not waited for: that is done here.
+ */
+static void begin_on_worker(struct fu_req *req)
+{
+	bool guarded = req->flags & FU_REQ_ARM_LTIMEOUT;
+	int ret;
+
+	if (!(req->flags & FU_REQ_MULTISHOT) || !req->op->buffer_select || !can_arm(req)) {
+		fu_req_punt(req);
+		return;
+	}
+	ret = assign_file(req);
+	if (!ret)
+		ret = fu_issue_as(req, FU_ISSUE_WORKER | FU_ISSUE_NONBLOCK);
+	issued(req, ret, 0, guarded);
+}
+
 void fu_req_tw_issue(struct fu_req *req)
 {
 	if (fu_load_relaxed(&req->ctx->ring.ctrl->ended))
@@ -552,7 +572,7 @@ void fu_req_tw_issue(struct fu_req *req)
 	else if (fu_unlikely(fu_req_left_behind(req)))
 		fu_req_fail(req, -EFAULT);
 	else if (begins_on_worker(req))
-		fu_req_punt(req);
+		begin_on_worker(req);
 	else
 		fu_req_issue(req, FU_ISSUE_NONBLOCK);
 }
