@@ -12,6 +12,7 @@
 #include "engine/poller.h"
 #include "engine/ringfds.h"
 #include "engine/stats.h"
+#include "engine/stay.h"
 #include "rings/sys.h"
 #include "rings/user.h"
 
@@ -166,8 +167,13 @@ long fu_io_uring_enter(u32 fd, u32 to_submit, u32 min_complete, u32 flags, const
 	fu_process_enter();
 	if (flags & ~FU_ENTER_FLAGS)
 		return -EINVAL;
+	/* What is held is always written down as well. */
+	fu_critical_enter();
 	ctx = flags & IORING_ENTER_REGISTERED_RING ? fu_ringfd_registered(fd, &err)
 	                                           : fu_ctx_get(fd, &err);
+	if (ctx)
+		fu_stay_begin(ctx, __builtin_frame_address(0));
+	fu_critical_leave();
 	if (!ctx)
 		return err;
 	if (fu_load_relaxed(&ctx->ring.ctrl->disabled)) {
@@ -190,7 +196,10 @@ long fu_io_uring_enter(u32 fd, u32 to_submit, u32 min_complete, u32 flags, const
 out:
 	if (fu_load_relaxed(&ctx->ring.ctrl->polled) && !(flags & IORING_ENTER_REGISTERED_RING))
 		fu_ctx_settle(ctx, (int)fd);
+	fu_critical_enter();
+	fu_stay_end();
 	fu_ctx_put(ctx);
+	fu_critical_leave();
 	fu_stats_touch();
 	return ret;
 }

@@ -39,6 +39,18 @@ bool fu_handler_begins(void);
 void fu_handler_ends(void);
 
 /*
+ * The thread jumps (longjmp) from the frame at `from` to that at `to`: whatever it has left behind
+ * in between is given back. Any thread, any context.
+ */
+void fu_jumps(uintptr_t from, uintptr_t to);
+/*
+ * A handler of the program's begins, called from the frame at `frame`. True if it has interrupted
+ * the engine: then fu_stay_resumed follows when it returns.
+ */
+bool fu_stay_interrupted(uintptr_t frame);
+void fu_stay_resumed(void);
+
+/*
  * The process watches files (inotify, fanotify): from now on none of its requests goes where the
  * kernel does not report them.
  */

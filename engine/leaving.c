@@ -15,6 +15,7 @@
 #include "engine/leader.h"
 #include "engine/registry.h"
 #include "engine/ringfds.h"
+#include "engine/stay.h"
 #include "engine/thread.h"
 
 #define LEFT ~0U /* no thread has this id */
@@ -32,6 +33,7 @@ static void thread_exits(void *arg)
 {
 	(void)arg;
 	fu_self.leaves = 0;
+	fu_stays_leave();
 	fu_ringfds_leave();
 	fu_leader_not_waiting();
 	fu_leader_hand_back();

@@ -16,6 +16,7 @@
 #include "engine/leader.h"
 #include "engine/peers.h"
 #include "engine/poller.h"
+#include "engine/stay.h"
 #include "rings/sys.h"
 #include "rings/user.h"
 
@@ -170,7 +171,7 @@ static long wait_following(struct waiter *w)
 		__atomic_fetch_or(&ctrl->polled, FU_POLLED_EDGE, __ATOMIC_SEQ_CST);
 		fu_ctx_settle(w->ctx, fd);
 	}
-	__atomic_fetch_add(&ctrl->waiters, 1, __ATOMIC_SEQ_CST);
+	fu_stay_waits(w->ctx);
 	fu_poller_harvest();
 	do {
 		ret = wait_once(w);
@@ -178,7 +179,7 @@ static long wait_following(struct waiter *w)
 		if (!ret && w->has_mask)
 			fu_ringfd_lower(ctrl, fd);
 	} while (!ret);
-	__atomic_fetch_sub(&ctrl->waiters, 1, __ATOMIC_SEQ_CST);
+	fu_stay_waited(w->ctx);
 	fu_leader_not_waiting();
 	return ret;
 }
@@ -253,7 +254,7 @@ long fu_iopoll_reap(struct fu_ctx *ctx, u32 min_complete)
 		run_pending(ctx);
 	if (fu_cq_ready(&ctx->ring))
 		return 0;
-	__atomic_fetch_add(&ctrl->waiters, 1, __ATOMIC_SEQ_CST);
+	fu_stay_waits(ctx);
 	for (;;) {
 		u32 seq = __atomic_load_n(&ctrl->wake_seq, __ATOMIC_SEQ_CST);
 
@@ -266,6 +267,6 @@ long fu_iopoll_reap(struct fu_ctx *ctx, u32 min_complete)
 			break;
 		ret = 0;
 	}
-	__atomic_fetch_sub(&ctrl->waiters, 1, __ATOMIC_SEQ_CST);
+	fu_stay_waited(ctx);
 	return fu_cq_ready(&ctx->ring) ? 0 : ret;
 }

@@ -140,7 +140,7 @@ static void on_signal(int sig, siginfo_t *si, void *context)
 {
 	u64 *mask = (u64 *)(void *)&((ucontext_t *)context)->uc_sigmask;
 	struct fu_ksigaction act, dfl = { 0 };
-	bool away;
+	bool away, within;
 
 	if (fu_unlikely(fu_self.critical) && (si->si_code <= 0 || !(BIT(sig) & FAULTS))) {
 		hold_back(sig, si, context);
@@ -153,12 +153,16 @@ static void on_signal(int sig, siginfo_t *si, void *context)
 	/* A wait in code that we know nothing of may have put a mask in place that has SIGSYS. */
 	set_mask(SIG_UNBLOCK, FU_SIGSYS_BIT, NULL);
 	fu_sigsys_in_frame(mask, act.mask);
+	within = fu_stay_interrupted((uintptr_t)__builtin_frame_address(0));
 	away = !fu_self.critical && fu_handler_begins();
 	/* A handler of one argument does not mind the other two, which the kernel passes as well.
 	 */
 	((void (*)(int, siginfo_t *, void *))(uintptr_t)act.handler)(sig, si, context);
 	if (away) {
 		fu_handler_ends();
+	}
+	if (within) {
+		fu_stay_resumed();
 	}
 	fu_sigsys_from_frame(mask);
 }

@@ -82,6 +82,10 @@
 	X(int, getcontext, (ucontext_t *))                                                       \
 	X(int, setcontext, (const ucontext_t *))                                                 \
 	X(int, swapcontext, (ucontext_t *, const ucontext_t *))                                  \
+	X(void, longjmp, (void *, int))                                                          \
+	X(void, _longjmp, (void *, int))                                                         \
+	X(void, siglongjmp, (void *, int))                                                       \
+	X(void, __longjmp_chk, (void *, int))                                                    \
 	X(int, _Fork, (void))                                                                    \
 	X(int, execve, (const char *, char *const[], char *const[]))                             \
 	X(int, execvpe, (const char *, char *const[], char *const[]))                            \

@@ -350,6 +350,87 @@ static void test_jump_out_of_wait(void **state)
 	close(p[1]);
 }
 
+static void *waits_elsewhere(void *arg)
+{
+	struct io_uring_cqe cqe;
+
+	while (tr_wait(arg, &cqe) == -EINTR)
+		;
+	return NULL;
+}
+
+static long pages_mapped(void)
+{
+	FILE *f = fopen("/proc/self/statm", "r");
+	long pages = 0;
+
+	if (!f || fscanf(f, "%ld", &pages) != 1)
+		abort();
+	fclose(f);
+	return pages;
+}
+
+/* Waits for nothing on a ring of its own until a handler jumps away, and closes the ring. */
+static void leave_by_jump(int fd, bool nested)
+{
+	static struct tr_ring r;
+	static char c;
+	struct itimerval it = { .it_value = { 0, 200 } };
+
+	assert_int_equal(tr_init(&r, 8, 0), 0);
+	if (!sigsetjmp(back, 1)) {
+		tr_prep(&r, IORING_OP_READ, fd, &c, 1, 0, 1);
+		assert_int_equal(setitimer(ITIMER_REAL, &it, NULL), 0);
+		while (tr_submit_wait(&r, 1) > -4000)
+			;
+		fail();
+	}
+	tr_exit(&r);
+	if (nested)
+		assert_int_equal(tr_do(&ring, IORING_OP_NOP, -1, NULL, 0, 0), 0);
+}
+
+/* What a wait has held is given back when it is left, also where other threads wait. */
+static void test_jumps_leave_nothing(void **state)
+{
+	static char c;
+	struct tr_ring others;
+	int p[2];
+	pthread_t t;
+
+	(void)state;
+	signal(SIGALRM, jump);
+	assert_int_equal(pipe(p), 0);
+	assert_int_equal(tr_init(&others, 8, 0), 0);
+	tr_prep(&others, IORING_OP_READ, p[0], &c, 1, 0, 1);
+	assert_int_equal(tr_submit(&others), 1);
+	for (int pass = 0; pass < 2; pass++) {
+		long before = 0;
+
+		if (pass) {
+			sigset_t alarm;
+
+			sigemptyset(&alarm);
+			sigaddset(&alarm, SIGALRM);
+			pthread_sigmask(SIG_BLOCK, &alarm, NULL);
+			assert_int_equal(pthread_create(&t, NULL, waits_elsewhere, &others), 0);
+			pthread_sigmask(SIG_UNBLOCK, &alarm, NULL);
+		}
+		for (int i = 0; i < 600; i++) {
+			leave_by_jump(p[0], i % 2);
+			if (i == 100)
+				before = pages_mapped();
+		}
+		assert_true(pages_mapped() < before + 256);
+	}
+	signal(SIGALRM, SIG_DFL);
+	assert_int_equal(write(p[1], "x", 1), 1);
+	pthread_join(t, NULL);
+	tr_exit(&others);
+	close(p[0]);
+	close(p[1]);
+}
+
 /* ---- storms ---- */
 
 enum { STORM = 5000 };
@@ -632,13 +713,21 @@ static void test_poked(void **state)
 }
 
 static const struct CMUnitTest tests[] = {
-	ON_RING(test_raw_mask),         ON_RING(test_thread_of_raw_mask),
-	ON_RING(test_sa_mask),          ON_RING(test_masks_of_waits),
-	ON_RING(test_mask_by_return),   ON_RING(test_swapcontext),
-	ON_RING(test_setcontext),       ON_RING(test_jump_out_of_wait),
-	ON_RING(test_storm_at_process), ON_RING(test_storm_at_thread),
-	ON_RING(test_storm_deferred),   ON_RING(test_timer),
-	ON_RING(test_own_sigsys),       ON_RING(test_poked),
+	ON_RING(test_raw_mask),
+	ON_RING(test_thread_of_raw_mask),
+	ON_RING(test_sa_mask),
+	ON_RING(test_masks_of_waits),
+	ON_RING(test_mask_by_return),
+	ON_RING(test_swapcontext),
+	ON_RING(test_setcontext),
+	ON_RING(test_jump_out_of_wait),
+	ON_RING(test_jumps_leave_nothing),
+	ON_RING(test_storm_at_process),
+	ON_RING(test_storm_at_thread),
+	ON_RING(test_storm_deferred),
+	ON_RING(test_timer),
+	ON_RING(test_own_sigsys),
+	ON_RING(test_poked),
 };
 
 TR_MAIN("home signals", tests)

@@ -1,0 +1,121 @@
+/*
+ * Jumps out of io_uring_enter; see stay.h. The preload layer tells of each longjmp where it goes.
+ * One that leaves a handler which has interrupted a wait goes to a frame further out on the same
+ * stack than the wait's. One within the handler goes to a frame between the two; and one to another
+ * stack may come back, so nothing is given back then.
+ */
+#include "engine/stay.h"
+
+#include "engine/entry.h"
+#include "engine/leader.h"
+
+/* Frames further apart than this are taken for those of different stacks. */
+#define STACK_BYTES (1UL << 20)
+
+__thread struct fu_stays fu_stays __attribute__((tls_model("initial-exec")));
+
+void fu_stays_full(void)
+{
+	struct fu_stays *s = &fu_stays;
+
+	/* In a forked child they are the parent's. */
+	if (s->gen != fu_load_relaxed(&fu_wipe->gen)) {
+		s->gen = fu_load_relaxed(&fu_wipe->gen);
+		s->n = 0;
+		return;
+	}
+	for (u32 i = 1; i < s->n; i++)
+		s->at[i - 1] = s->at[i];
+	s->n--;
+}
+
+/* The innermost one, if it is of this ring. */
+static struct fu_stay *innermost(const struct fu_ctx *ctx)
+{
+	struct fu_stays *s = &fu_stays;
+
+	return s->n && s->at[s->n - 1].ctx == ctx ? &s->at[s->n - 1] : NULL;
+}
+
+void fu_stay_waits(struct fu_ctx *ctx)
+{
+	struct fu_stay *stay = innermost(ctx);
+
+	fu_critical_enter();
+	__atomic_fetch_add(&ctx->ring.ctrl->waiters, 1, __ATOMIC_SEQ_CST);
+	if (stay)
+		stay->waits = true;
+	fu_critical_leave();
+}
+
+void fu_stay_waited(struct fu_ctx *ctx)
+{
+	struct fu_stay *stay = innermost(ctx);
+
+	fu_critical_enter();
+	__atomic_fetch_sub(&ctx->ring.ctrl->waiters, 1, __ATOMIC_SEQ_CST);
+	if (stay)
+		stay->waits = false;
+	fu_critical_leave();
+}
+
+static void give_back(void)
+{
+	struct fu_stay stay = fu_stays.at[--fu_stays.n];
+
+	if (stay.waits)
+		__atomic_fetch_sub(&stay.ctx->ring.ctrl->waiters, 1, __ATOMIC_SEQ_CST);
+	fu_leader_not_waiting();
+	fu_ctx_put(stay.ctx);
+}
+
+static bool has_any(void)
+{
+	return fu_unlikely(fu_stays.n) && !fu_self.critical &&
+	       fu_stays.gen == fu_load_relaxed(&fu_wipe->gen);
+}
+
+void fu_stays_leave(void)
+{
+	if (!has_any())
+		return;
+	fu_critical_enter();
+	while (fu_stays.n)
+		give_back();
+	fu_critical_leave();
+}
+
+void fu_jumps(uintptr_t from, uintptr_t to)
+{
+	if (!has_any())
+		return;
+	fu_critical_enter();
+	while (fu_stays.n) {
+		const struct fu_stay *stay = &fu_stays.at[fu_stays.n - 1];
+		bool inside = stay->handler && to > from && to <= stay->handler;
+
+		if (inside || to <= stay->frame || to - stay->frame > STACK_BYTES)
+			break;
+		give_back();
+	}
+	fu_critical_leave();
+}
+
+bool fu_stay_interrupted(uintptr_t frame)
+{
+	struct fu_stay *stay;
+
+	if (!has_any())
+		return false;
+	stay = &fu_stays.at[fu_stays.n - 1];
+	if (stay->handler)
+		return false;
+	stay->handler = frame;
+	return true;
+}
+
+void fu_stay_resumed(void)
+{
+	if (has_any())
+		fu_stays.at[fu_stays.n - 1].handler = 0;
+}
