@@ -8,6 +8,7 @@
 
 #include "engine/entry.h"
 #include "engine/leader.h"
+#include "rings/mem.h"
 
 /* Frames further apart than this are taken for those of different stacks. */
 #define STACK_BYTES (1UL << 20)
@@ -24,9 +25,9 @@ void fu_stays_full(void)
 		s->n = 0;
 		return;
 	}
-	for (u32 i = 1; i < s->n; i++)
-		s->at[i - 1] = s->at[i];
 	s->n--;
+	for (u32 i = 0; i < s->n; i++)
+		fu_memcpy(&s->at[i], &s->at[i + 1], sizeof(s->at[i]));
 }
 
 /* The innermost one, if it is of this ring. */
