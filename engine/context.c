@@ -1,14 +1,11 @@
 /* A ring's context from its set-up to its end, and across fork. */
 #include "engine/engine.h"
 
-#include <time.h>
-
 #include "engine/aio.h"
 #include "engine/kbuf.h"
 #include "engine/personality.h"
 #include "engine/region.h"
 #include "engine/register.h"
-#include "engine/restrict.h"
 #include "rings/fds.h"
 #include "rings/mem.h"
 #include "rings/sys.h"
@@ -20,9 +17,7 @@ void fu_ctx_reset(struct fu_ctx *ctx)
 	          sizeof(*ctx) - offsetof(struct fu_ctx, ino));
 	fu_memset(&ctx->ring, 0, sizeof(ctx->ring));
 	ctx->peer = ctx->prog_fd = ctx->evfd = -1;
-	ctx->clock_id = CLOCK_MONOTONIC;
 	ctx->gen = fu_load_relaxed(&fu_wipe->gen);
-	ctx->clock_id = CLOCK_MONOTONIC;
 	fu_list_init(&ctx->drain);
 	fu_list_init(&ctx->counted);
 	fu_list_init(&ctx->pbufs);
@@ -49,7 +44,6 @@ void fu_ctx_teardown(struct fu_ctx *ctx)
 void fu_ctx_free(struct fu_ctx *ctx)
 {
 	fu_resources_free(ctx);
-	fu_restrictions_free(ctx);
 	fu_personalities_free(ctx);
 	fu_napi_free(ctx);
 	fu_region_free(ctx);

@@ -259,8 +259,6 @@ struct fu_ctx {
 	struct fu_list pbufs;  /* buffer groups */
 	struct fu_cred *creds; /* registered personalities */
 	u32 next_personality;
-	struct fu_restrictions *restrictions;
-	u32 clock_id;
 	struct fu_napi_settings *napi;
 	void *region; /* registered memory */
 	size_t region_bytes;

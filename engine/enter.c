@@ -28,7 +28,7 @@ static void set_deadline(struct fu_ctx *ctx, struct fu_wait_arg *w, u32 flags,
 	else
 		ns = (u64)ts->tv_sec * 1000000000ULL + (u64)ts->tv_nsec;
 	w->has_deadline = true;
-	w->clock = ctx->clock_id;
+	w->clock = fu_load_relaxed(&ctx->ring.ctrl->clock_id);
 	w->deadline_ns = ns;
 	if (!(flags & IORING_ENTER_ABS_TIMER)) {
 		w->deadline_ns += fu_now_ns(w->clock);

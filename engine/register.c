@@ -30,7 +30,7 @@ static long reg_enable_rings(struct fu_ctx *ctx, void *arg, u32 nr)
 		return -EBADFD;
 	if ((ctx->ring.setup_flags & IORING_SETUP_SINGLE_ISSUER) && !ctrl->submitter)
 		ctrl->submitter = fu_tid();
-	ctx->restricted = ctx->restrictions != NULL;
+	ctrl->restricted = ctrl->restrictions.registered;
 	fu_store_release(&ctrl->disabled, 0);
 	if (ctx->sqpoll)
 		fu_sqpoll_wake(ctx);
@@ -49,7 +49,7 @@ static long reg_clock(struct fu_ctx *ctx, void *arg, u32 nr)
 		return -EINVAL;
 	if (clock.clockid != CLOCK_MONOTONIC && clock.clockid != CLOCK_BOOTTIME)
 		return -EINVAL;
-	ctx->clock_id = clock.clockid;
+	fu_store_relaxed(&ctx->ring.ctrl->clock_id, clock.clockid);
 	return 0;
 }
 
@@ -98,7 +98,7 @@ static long register_locked(struct fu_ctx *ctx, u32 opcode, void *arg, u32 nr)
 	if ((ctx->ring.setup_flags & IORING_SETUP_SINGLE_ISSUER) && ctrl->submitter &&
 	    ctrl->submitter != fu_tid())
 		return -EEXIST;
-	if (ctx->restricted && !fu_restriction_allows_register(ctx, opcode))
+	if (ctrl->restricted && !fu_restriction_allows_register(ctx, opcode))
 		return -EACCES;
 	if (!operations[opcode])
 		return -EINVAL;

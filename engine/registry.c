@@ -12,7 +12,6 @@
 #include "engine/peers.h"
 #include "engine/leader.h"
 #include "engine/poller.h"
-#include "engine/restrict.h"
 #include "engine/stats.h"
 #include "rings/fds.h"
 #include "rings/mem.h"

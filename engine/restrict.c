@@ -3,21 +3,14 @@
 
 #include <errno.h>
 
-#include "rings/mem.h"
 #include "rings/user.h"
 
 /* Twice over would be of no use: the kernel takes no more either. */
 #define MAX_RESTRICTIONS (IORING_RESTRICTION_LAST + IORING_REGISTER_LAST + IORING_OP_LAST)
 
-struct fu_restrictions {
-	u64 register_ops; /* bit n: IORING_REGISTER_n is allowed */
-	u64 sqe_ops[4];
-	u8 sqe_flags_allowed, sqe_flags_required;
-};
-
 bool fu_restriction_allows(const struct fu_ctx *ctx, const struct fu_req *req)
 {
-	const struct fu_restrictions *r = ctx->restrictions;
+	const struct fu_restrictions *r = &ctx->ring.ctrl->restrictions;
 	u8 flags = (u8)req->flags;
 
 	return (r->sqe_ops[req->opcode / 64] >> req->opcode % 64 & 1) &&
@@ -27,7 +20,7 @@ bool fu_restriction_allows(const struct fu_ctx *ctx, const struct fu_req *req)
 
 bool fu_restriction_allows_register(const struct fu_ctx *ctx, u32 opcode)
 {
-	return opcode < 64 && (ctx->restrictions->register_ops >> opcode & 1);
+	return opcode < 64 && (ctx->ring.ctrl->restrictions.register_ops >> opcode & 1);
 }
 
 static int add(struct fu_restrictions *r, const struct fu_restriction *in)
@@ -67,30 +60,19 @@ static int parse(struct fu_restrictions *r, const void *user, u32 nr)
 
 long fu_reg_restrictions(struct fu_ctx *ctx, void *user, u32 nr)
 {
-	struct fu_restrictions *r;
+	struct fu_ctrl *ctrl = ctx->ring.ctrl;
+	struct fu_restrictions r = { .registered = 1 };
 	int ret;
 
 	/* Only before the ring is enabled, and only once. */
-	if (!ctx->ring.ctrl->disabled)
+	if (!ctrl->disabled)
 		return -EBADFD;
-	if (ctx->restrictions)
+	if (ctrl->restrictions.registered)
 		return -EBUSY;
 	if (!user || nr > MAX_RESTRICTIONS)
 		return -EINVAL;
-	r = fu_zalloc(sizeof(*r));
-	if (!r)
-		return -ENOMEM;
-	ret = parse(r, user, nr);
-	if (ret) {
-		fu_free(r, sizeof(*r));
-		return ret;
-	}
-	ctx->restrictions = r;
-	return 0;
-}
-
-void fu_restrictions_free(struct fu_ctx *ctx)
-{
-	fu_free(ctx->restrictions, sizeof(*ctx->restrictions));
-	ctx->restrictions = NULL;
+	ret = parse(&r, user, nr);
+	if (!ret)
+		ctrl->restrictions = r;
+	return ret;
 }

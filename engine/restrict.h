@@ -13,6 +13,5 @@ bool fu_restriction_allows(const struct fu_ctx *ctx, const struct fu_req *req);
 bool fu_restriction_allows_register(const struct fu_ctx *ctx, u32 opcode);
 /* Registers restrictions; the errors of io_uring_register(2). */
 long fu_reg_restrictions(struct fu_ctx *ctx, void *user, u32 nr);
-void fu_restrictions_free(struct fu_ctx *ctx);
 
 #endif

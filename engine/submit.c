@@ -330,6 +330,8 @@ long fu_submit_sqes(struct fu_ctx *ctx, u32 count)
 		return 0;
 	}
 	ctx->submitting = true;
+	/* Another process may have enabled the ring. */
+	ctx->restricted = ctx->ring.ctrl->restricted;
 	ctx->peek.at = ctx->ring.ctrl->cached_sq_head - 1;
 	while (left) {
 		struct fu_req *req = fu_req_alloc(ctx);

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <sys/mman.h>
+#include <time.h>
 
 #include "rings/mem.h"
 #include "rings/shared.h"
@@ -239,6 +240,7 @@ int fu_ring_create(struct fu_ring *ring, const struct fu_params *p)
 	set_constants(ring->rings, p);
 	ring->ctrl->setup_flags = p->flags;
 	ring->ctrl->disabled = !!(p->flags & IORING_SETUP_R_DISABLED);
+	ring->ctrl->clock_id = CLOCK_MONOTONIC;
 	return 0;
 }
 

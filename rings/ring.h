@@ -51,6 +51,14 @@ struct fu_record {
 #define FU_PEERS   256U
 #define FU_RECORDS 512U
 
+/* What may be submitted and registered (engine/restrict.c). */
+struct fu_restrictions {
+	u64 register_ops; /* bit n: IORING_REGISTER_n is allowed */
+	u64 sqe_ops[4];
+	u8 sqe_flags_allowed, sqe_flags_required;
+	u8 registered;
+};
+
 /* The shared control block, first in the mapping. */
 struct fu_ctrl {
 	/* Constant after creation. */
@@ -61,8 +69,11 @@ struct fu_ctrl {
 	/* Submission: written under submit_lock. */
 	__attribute__((aligned(FU_CACHELINE))) struct fu_lock submit_lock;
 	u32 cached_sq_head;
-	u32 disabled;  /* IORING_SETUP_R_DISABLED and not yet enabled */
-	u32 submitter; /* tid that alone may submit (SINGLE_ISSUER), 0 if not yet known */
+	u32 disabled;   /* IORING_SETUP_R_DISABLED and not yet enabled */
+	u32 submitter;  /* tid that alone may submit (SINGLE_ISSUER), 0 if not yet known */
+	u32 restricted; /* `restrictions` are in force */
+	u32 clock_id;   /* of waits */
+	struct fu_restrictions restrictions;
 
 	/* Completion: written under cq_lock, cached_cq_tail read by waiters. */
 	__attribute__((aligned(FU_CACHELINE))) struct fu_lock cq_lock;

@@ -289,6 +289,40 @@ static void test_shared_ring_of_servers(void **state)
 	close(fd);
 }
 
+static void restrict_and_enable(int fd)
+{
+	struct io_uring_restriction only[2] = { 0 };
+
+	only[0].opcode = IORING_RESTRICTION_SQE_OP;
+	only[0].sqe_op = IORING_OP_NOP;
+	only[1].opcode = IORING_RESTRICTION_REGISTER_OP;
+	only[1].register_op = IORING_REGISTER_PROBE;
+	TR_CHILD_CHECK(tr_sys_register(fd, IORING_REGISTER_RESTRICTIONS, only, 2) == 0);
+	TR_CHILD_CHECK(tr_sys_register(fd, IORING_REGISTER_RESTRICTIONS, only, 2) == -EBUSY);
+	TR_CHILD_CHECK(tr_sys_register(fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0) == 0);
+}
+
+/* What a ring allows it allows to all who have it, whoever has said so. */
+static void test_child_restricts(void **state)
+{
+	struct tr_ring r;
+	pid_t pid;
+
+	(void)state;
+	assert_int_equal(tr_init(&r, 8, IORING_SETUP_R_DISABLED), 0);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		restrict_and_enable(r.fd);
+		_exit(0);
+	}
+	assert_int_equal(tr_wait_child(pid), 0);
+	assert_int_equal(tr_do(&r, IORING_OP_NOP, -1, NULL, 0, 0), 0);
+	assert_int_equal(tr_do(&r, IORING_OP_CLOSE, 1000, NULL, 0, 0), -EACCES);
+	assert_int_equal(tr_sys_register(r.fd, IORING_UNREGISTER_FILES, NULL, 0), -EACCES);
+	tr_exit(&r);
+}
+
 static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(test_child_makes_ring),
 	cmocka_unit_test(test_raw_fork),
@@ -298,6 +332,7 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(test_child_killed),
 	cmocka_unit_test(test_many_children_at_once),
 	cmocka_unit_test(test_shared_ring_of_servers),
+	cmocka_unit_test(test_child_restricts),
 };
 
 TR_MAIN("fork", tests)
