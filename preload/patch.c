@@ -37,9 +37,9 @@
 
 #define SLOT_BYTES       128
 #define SLOTS            (FU_PAGE / SLOT_BYTES)
-#define PAGES_MAX        32
-#define TEXTS_MAX        64
-#define SITES_MAX        256
+#define PAGES_MAX        64
+#define TEXTS_MAX        512
+#define SITES_MAX        1024
 #define TRIED            256
 #define REACH            (0x7fffffffLL - (s64)FU_PAGE)
 #define CODE_BYTES       48 /* of a trampoline, without what was moved */
@@ -82,6 +82,7 @@ static struct patched {
 	u8 jump[FU_SITE_JUMP];
 	bool seen;
 } sites[SITES_MAX];
+static size_t n_sites; /* those from here on have never been used */
 
 static u64 tried[TRIED];
 
@@ -471,6 +472,9 @@ static bool patch(const struct fu_text *text, const struct fu_site *site)
 	}
 	entry->at = site->at;
 	entry->slot = slot;
+	if (entry == &sites[n_sites]) {
+		n_sites++;
+	}
 	FU_COUNT(patched, 1);
 	return true;
 }
@@ -545,7 +549,7 @@ static int mark(struct dl_phdr_info *info, size_t size, void *data)
 		if (ph->p_type != PT_LOAD || !(ph->p_flags & PF_X)) {
 			continue;
 		}
-		for (size_t k = 0; k < SITES_MAX; k++) {
+		for (size_t k = 0; k < n_sites; k++) {
 			if (sites[k].slot && sites[k].at >= start && sites[k].at < end) {
 				sites[k].seen = same(sites[k].at, sites[k].jump, FU_SITE_JUMP);
 			}
@@ -563,7 +567,7 @@ static bool is_replaced(const struct fu_text *text)
 {
 	bool gone = false;
 
-	for (size_t i = 0; i < SITES_MAX; i++) {
+	for (size_t i = 0; i < n_sites; i++) {
 		if (sites[i].slot && sites[i].at >= text->start && sites[i].at < text->end) {
 			if (sites[i].seen) {
 				return false;
@@ -579,7 +583,7 @@ void fu_patch_unloaded(void)
 	bool text_seen[TEXTS_MAX] = { false };
 	size_t kept = 0;
 
-	for (size_t i = 0; i < SITES_MAX; i++) {
+	for (size_t i = 0; i < n_sites; i++) {
 		sites[i].seen = false;
 	}
 	fu_next.dl_iterate_phdr(mark, text_seen);
@@ -589,7 +593,7 @@ void fu_patch_unloaded(void)
 		}
 	}
 	n_texts = kept;
-	for (size_t i = 0; i < SITES_MAX; i++) {
+	for (size_t i = 0; i < n_sites; i++) {
 		if (sites[i].slot && !sites[i].seen) {
 			slot_free(sites[i].slot);
 			sites[i].slot = NULL;

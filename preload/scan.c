@@ -248,7 +248,7 @@ static void add_sites(struct fu_scan *s, const struct fu_image *image)
 
 	s->count = 0;
 	fu_image_each(image, note_syscalls, s);
-	if (s->count > SITES_EXACT) {
+	if (s->count > SITES_EXACT || (s->count && s->n_ranges > FU_RANGES_MAX / 2)) {
 		add_range(s, from < s->n_sites ? s->sites[from] : image->start, s->last);
 		return;
 	}

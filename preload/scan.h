@@ -8,7 +8,7 @@
 #include "preload/site.h"
 #include "seccomp/filter.h"
 
-#define FU_TEXTS_MAX 64
+#define FU_TEXTS_MAX 512
 #define FU_SITES_MAX 1024
 
 /* What a scan has found. */

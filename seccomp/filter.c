@@ -42,7 +42,9 @@
 #define IF_GT(k, jt, jf) ((struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JGT | BPF_K, (k), (jt), (jf)))
 #define IF_GE(k, jt, jf) ((struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, (k), (jt), (jf)))
 
-#define PRELUDE_MAX (16 + FU_ARRAY_SIZE(fu_body_numbers) + FU_RANGES_MAX * 8)
+/* What one filter takes: a program may have 4096 instructions. */
+#define CHUNK       256
+#define PRELUDE_MAX (16 + FU_ARRAY_SIZE(fu_body_numbers) + CHUNK * 8)
 #define PROGRAM_MAX (PRELUDE_MAX + FU_ARRAY_SIZE(fu_body_trap) + FU_ARRAY_SIZE(fu_body_notify))
 
 struct program {
@@ -191,41 +193,66 @@ static long install(u32 flags)
 	return ret;
 }
 
-long fu_filter_install(enum fu_filter_action action, const struct fu_range *ranges, size_t n)
+/* Over one chunk; as fu_filter_install. */
+static long install_chunk(enum fu_filter_action action, const struct fu_range *ranges, size_t n)
 {
-	size_t before = n_covered;
 	u32 flags = SECCOMP_FILTER_FLAG_TSYNC;
 	long ret;
 
-	for (size_t i = 0; i < n && n_covered < FU_RANGES_MAX; i++) {
-		if (!is_covered(&ranges[i])) {
-			covered[n_covered++] = ranges[i];
-		}
-	}
-	if (n_covered == before) {
-		return 0;
-	}
 	if (action == FU_FILTER_NOTIFY) {
 		flags |= SECCOMP_FILTER_FLAG_NEW_LISTENER | SECCOMP_FILTER_FLAG_TSYNC_ESRCH |
 		         SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
 	}
-	assemble(&program, action, covered + before, n_covered - before);
+	assemble(&program, action, ranges, n);
 	ret = install(flags);
 	if (ret == -EINVAL && action == FU_FILTER_NOTIFY) {
 		/* Before Linux 5.19 any signal ends the wait for an answer. */
 		ret = install(flags & ~(u32)SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV);
 	}
-	if (ret > 0 && action == FU_FILTER_TRAP) {
-		ret = -ESRCH;
+	return ret > 0 && action == FU_FILTER_TRAP ? -ESRCH : ret;
+}
+
+/* Over what is covered from `from` on. What could not be had is covered no more. */
+static long install_from(enum fu_filter_action action, size_t from)
+{
+	long ret, result = 0;
+
+	for (size_t at = from; at < n_covered; at += CHUNK) {
+		size_t n = n_covered - at < CHUNK ? n_covered - at : CHUNK;
+
+		ret = install_chunk(at == from ? action : FU_FILTER_TRAP, covered + at, n);
+		if (at == from) {
+			result = ret;
+		}
+		if (ret < 0) {
+			n_covered = at;
+			return ret;
+		}
 	}
-	if (ret < 0) {
-		n_covered = before;
+	return result;
+}
+
+long fu_filter_install(enum fu_filter_action action, const struct fu_range *ranges, size_t n)
+{
+	size_t before = n_covered;
+	bool full = false;
+	long ret;
+
+	for (size_t i = 0; i < n; i++) {
+		if (is_covered(&ranges[i])) {
+			continue;
+		}
+		full = n_covered == FU_RANGES_MAX;
+		if (full) {
+			break;
+		}
+		covered[n_covered++] = ranges[i];
 	}
-	return ret;
+	ret = install_from(action, before);
+	return ret == 0 && full ? -ENOSPC : ret;
 }
 
 long fu_filter_reinstall_trap(void)
 {
-	assemble(&program, FU_FILTER_TRAP, covered, n_covered);
-	return n_covered ? install(SECCOMP_FILTER_FLAG_TSYNC) : 0;
+	return install_from(FU_FILTER_TRAP, 0);
 }

@@ -21,7 +21,8 @@ struct fu_range {
 	u64 end;
 };
 
-#define FU_RANGES_MAX 256
+/* So many are remembered. */
+#define FU_RANGES_MAX 4096
 
 enum fu_filter_action { FU_FILTER_TRAP, FU_FILTER_NOTIFY };
 
@@ -30,7 +31,9 @@ enum fu_filter_action { FU_FILTER_TRAP, FU_FILTER_NOTIFY };
  * an earlier filter of this process covers are left out; if none remain, nothing
  * is installed and 0 is returned. Sets no_new_privs if, and only if, the kernel
  * demands it. Returns 0 (FU_FILTER_NOTIFY: the listener's descriptor) or -errno;
- * -ESRCH if another thread has filters of its own, which TSYNC cannot join.
+ * -ESRCH if another thread has filters of its own, which TSYNC cannot join;
+ * -ENOSPC if there are more ranges than can be remembered. Where one filter has no
+ * room for all there are more of them; the second and later ones trap.
  * Not reentrant: callers hold the scan lock of preload/.
  */
 long fu_filter_install(enum fu_filter_action action, const struct fu_range *ranges, size_t n);

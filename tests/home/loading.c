@@ -8,10 +8,12 @@
  *     r    there has been a ring before
  *     t    other threads load and unload something else meanwhile
  *     o    over and over again
+ *     m    many copies of it, which is libring_plugin.so then
  */
 #include "tests/home/home.h"
 
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/wait.h>
@@ -25,7 +27,7 @@
 		}                                       \
 	} while (0)
 
-enum { LOADERS = 2, ROUNDS = 30 };
+enum { LOADERS = 2, ROUNDS = 30, COPIES = 300 };
 
 static char self[4096];
 
@@ -65,6 +67,59 @@ static int load_once(const char *how, const char *library)
 	if (ret || use())
 		return 4;
 	dlclose(so);
+	return 0;
+}
+
+static bool copy(const char *from, const char *to)
+{
+	char buf[65536];
+	int in = open(from, O_RDONLY), out = open(to, O_WRONLY | O_CREAT | O_EXCL, 0700);
+	ssize_t n = -1;
+
+	while (in >= 0 && out >= 0 && (n = read(in, buf, sizeof(buf))) > 0) {
+		if (write(out, buf, (size_t)n) != n)
+			n = -1;
+	}
+	close(in);
+	close(out);
+	return n == 0;
+}
+
+/* More call sites than there is room for in any one place: half of them come before the first ring.
+ */
+static int load_many(const char *library)
+{
+	static long (*enter[COPIES])(long, long);
+	char dir[] = "/tmp/fakeuring-many-XXXXXX", path[64];
+	struct tr_ring r;
+
+	must(mkdtemp(dir) != NULL);
+	for (int i = 0; i < COPIES; i++) {
+		void *so;
+
+		snprintf(path, sizeof(path), "%s/%d.so", dir, i);
+		must(copy(library, path));
+		so = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+		unlink(path);
+		enter[i] = so ? (long (*)(long, long))dlsym(so, "plugin_enter") : NULL;
+		if (i == COPIES / 2)
+			must(tr_init(&r, 4, 0) == 0);
+		if (!enter[i])
+			break;
+	}
+	rmdir(dir);
+	for (int i = 0; i < COPIES; i++) {
+		must(enter[i] != NULL);
+		tr_prep(&r, IORING_OP_NOP, -1, NULL, 0, 0, (unsigned)i);
+		tr_publish(&r);
+		if (enter[i](r.fd, 1) != 1 || !tr_peek(&r) ||
+		    tr_peek(&r)->user_data != (unsigned)i) {
+			fprintf(stderr, "library %d\n", i);
+			return 6;
+		}
+		tr_seen(&r);
+	}
+	tr_exit(&r);
 	return 0;
 }
 
@@ -140,11 +195,16 @@ static void test_beside_other_loads(void **state)
 	}
 }
 
+static void test_many(void **state)
+{
+	(void)state;
+	assert_int_equal(in_process("m", "./libring_plugin.so"), 0);
+}
+
 static const struct CMUnitTest tests[] = {
-	cmocka_unit_test(test_constructor),
-	cmocka_unit_test(test_dependency),
-	cmocka_unit_test(test_new_namespace),
-	cmocka_unit_test(test_beside_other_loads),
+	cmocka_unit_test(test_constructor),   cmocka_unit_test(test_dependency),
+	cmocka_unit_test(test_new_namespace), cmocka_unit_test(test_beside_other_loads),
+	cmocka_unit_test(test_many),
 };
 
 int main(int argc, char **argv)
@@ -155,6 +215,6 @@ int main(int argc, char **argv)
 		return 99;
 	self[n] = '\0';
 	if (argc == 3)
-		return load(argv[1], argv[2]);
+		return strchr(argv[1], 'm') ? load_many(argv[2]) : load(argv[1], argv[2]);
 	return tr_run_group("home loading", tests, sizeof(tests) / sizeof(tests[0]));
 }
