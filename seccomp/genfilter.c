@@ -31,7 +31,8 @@ static void must(int rc, const char *what)
 
 /*
  * What a program that makes io_uring calls of its own may also do by itself, and what has to be
- * known: which descriptors there are, who waits for them, and what becomes of the signal mask.
+ * known: which descriptors there are, who waits for them, what becomes of the signal mask, and
+ * whether threads differ in what they may do.
  * These need the thread that calls: they cannot be done by notification.
  */
 static const int by_trap_only[] = {
@@ -40,6 +41,8 @@ static const int by_trap_only[] = {
 	SCMP_SYS(epoll_pwait),    SCMP_SYS(epoll_pwait2), SCMP_SYS(dup),
 	SCMP_SYS(dup2),           SCMP_SYS(dup3),         SCMP_SYS(close_range),
 	SCMP_SYS(rt_sigprocmask), SCMP_SYS(rt_sigaction), SCMP_SYS(rt_sigsuspend),
+	SCMP_SYS(setgroups),      SCMP_SYS(capset),       SCMP_SYS(setuid),
+	SCMP_SYS(setreuid),       SCMP_SYS(setresuid),
 };
 
 static const int dup_commands[] = { F_DUPFD, F_DUPFD_CLOEXEC };

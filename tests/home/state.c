@@ -6,6 +6,7 @@
 
 #include <fcntl.h>
 #include <grp.h>
+#include <linux/capability.h>
 #include <pthread.h>
 #include <sched.h>
 #include <sys/fsuid.h>
@@ -160,6 +161,35 @@ static void changes_user(void)
 	end();
 }
 
+/* The same by instructions of the program's own: what is not the file system's ids alone. */
+static void changes_by_itself(void)
+{
+	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct caps[2], fewer[2];
+	gid_t group = 1234;
+
+	if (geteuid() != 0)
+		return;
+	begin();
+	secret();
+	TR_CHILD_CHECK(RAW(SYS_setgroups, 1, &group) == 0);
+	TR_CHILD_CHECK(RAW(SYS_setresuid, -1, 4321, -1) == 0);
+	TR_CHILD_CHECK(open_late("theirs", O_RDONLY, 0) == 0);
+	TR_CHILD_CHECK(open_late("secret", O_RDONLY, 0) == -EACCES);
+	TR_CHILD_CHECK(RAW(SYS_setresuid, -1, 0, -1) == 0);
+	TR_CHILD_CHECK(RAW(SYS_setgroups, 0, NULL) == 0);
+	TR_CHILD_CHECK(chown("secret", 77, 77) == 0);
+	TR_CHILD_CHECK(open_late("secret", O_RDONLY, 0) == 0);
+	TR_CHILD_CHECK(RAW(SYS_capget, &head, caps) == 0);
+	memcpy(fewer, caps, sizeof(caps));
+	fewer[0].effective &= ~(1U << CAP_DAC_OVERRIDE | 1U << CAP_DAC_READ_SEARCH);
+	TR_CHILD_CHECK(RAW(SYS_capset, &head, fewer) == 0);
+	TR_CHILD_CHECK(open_late("secret", O_RDONLY, 0) == -EACCES);
+	TR_CHILD_CHECK(RAW(SYS_capset, &head, caps) == 0);
+	TR_CHILD_CHECK(open_late("secret", O_RDONLY, 0) == 0);
+	end();
+}
+
 /* For good: the last of it. */
 static void drops_for_good(void)
 {
@@ -243,14 +273,16 @@ static void changes_priority(void)
 STATE(changes_directory)
 STATE(changes_root)
 STATE(changes_user)
+STATE(changes_by_itself)
 STATE(drops_for_good)
 STATE(unshares)
 STATE(changes_priority)
 
 static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(test_changes_directory), cmocka_unit_test(test_changes_root),
-	cmocka_unit_test(test_changes_user),      cmocka_unit_test(test_drops_for_good),
-	cmocka_unit_test(test_unshares),          cmocka_unit_test(test_changes_priority),
+	cmocka_unit_test(test_changes_user),      cmocka_unit_test(test_changes_by_itself),
+	cmocka_unit_test(test_drops_for_good),    cmocka_unit_test(test_unshares),
+	cmocka_unit_test(test_changes_priority),
 };
 
 TR_MAIN("home state", tests)
