@@ -34,10 +34,12 @@ struct poll {
 };
 
 /*
- * Armed polls: multishot ones, and those of each number as the program gave it. Hints, also in
- * a forked child, which has them from its parent.
+ * Armed polls: multishot ones, those of registered files, which a program may read by any number,
+ * and those of each number as the program gave it. Hints, also in a forked child, which has them
+ * from its parent.
  */
 static u32 multis;
+static u32 polls_fixed;
 static u16 polls_at[NUMBERS];
 
 struct poll_update {
@@ -74,8 +76,12 @@ static void count(struct fu_req *req)
 {
 	struct poll *poll = fu_cmd(req, struct poll);
 
-	if (!(req->flags & FU_REQ_CLEANUP))
-		__atomic_fetch_add(&polls_at[req->sqe_fd % NUMBERS], 1, __ATOMIC_RELAXED);
+	if (!(req->flags & FU_REQ_CLEANUP)) {
+		if (req->flags & FU_REQ_FIXED_FILE)
+			__atomic_fetch_add(&polls_fixed, 1, __ATOMIC_RELAXED);
+		else
+			__atomic_fetch_add(&polls_at[req->sqe_fd % NUMBERS], 1, __ATOMIC_RELAXED);
+	}
 	req->flags |= FU_REQ_CLEANUP;
 	if (poll->multi && !poll->counted) {
 		poll->counted = true;
@@ -85,7 +91,10 @@ static void count(struct fu_req *req)
 
 void fu_poll_add_cleanup(struct fu_req *req)
 {
-	__atomic_fetch_sub(&polls_at[req->sqe_fd % NUMBERS], 1, __ATOMIC_RELAXED);
+	if (req->flags & FU_REQ_FIXED_FILE)
+		__atomic_fetch_sub(&polls_fixed, 1, __ATOMIC_RELAXED);
+	else
+		__atomic_fetch_sub(&polls_at[req->sqe_fd % NUMBERS], 1, __ATOMIC_RELAXED);
 	if (fu_cmd(req, struct poll)->counted)
 		__atomic_fetch_sub(&multis, 1, __ATOMIC_RELAXED);
 }
@@ -107,7 +116,8 @@ static void look(void)
 
 void fu_fd_reads(int fd)
 {
-	if (fu_unlikely(fu_load_relaxed(&polls_at[(u32)fd % NUMBERS])))
+	if (fu_unlikely(fu_load_relaxed(&polls_at[(u32)fd % NUMBERS]) ||
+	                fu_load_relaxed(&polls_fixed)))
 		look();
 }
 

@@ -262,6 +262,30 @@ static void test_own_eventfd(void **state)
 	close(evfd);
 }
 
+/* More polls of a registered file than are looked at together; the program reads by its own number.
+ */
+static void test_registered(void **state)
+{
+	struct tr_ring other;
+	char c;
+
+	(void)state;
+	assert_int_equal(tr_init(&other, 64, 0), 0);
+	assert_int_equal(tr_sys_register(other.fd, IORING_REGISTER_FILES, fds, 2), 0);
+	for (int i = 0; i < 40; i++) {
+		struct io_uring_sqe *sqe = tr_prep(&other, IORING_OP_POLL_ADD, 0, NULL, 0, 0, 1);
+
+		sqe->poll32_events = POLLIN;
+		sqe->flags = IOSQE_FIXED_FILE;
+	}
+	assert_int_equal(tr_submit(&other), 40);
+	assert_int_equal(write(fds[1], "x", 1), 1);
+	assert_int_equal(read(fds[0], &c, 1), 1);
+	for (int i = 0; i < 40; i++)
+		tr_expect(&other, 1, POLLIN, 0);
+	tr_exit(&other);
+}
+
 static void test_polled_ring(void **state)
 {
 	struct tr_ring other;
@@ -285,7 +309,7 @@ static const struct CMUnitTest tests[] = {
 	ON_PIPE(test_read_away),   ON_PIPE(test_written_twice),    ON_PIPE(test_messages),
 	ON_PIPE(test_one_shot),    ON_PIPE(test_read_by_ring),     ON_PIPE(test_own_eventfd),
 	ON_PIPE(test_polled_ring), ON_PIPE(test_several_messages), ON_PIPE(test_moved),
-	ON_PIPE(test_connections),
+	ON_PIPE(test_connections), ON_PIPE(test_registered),
 };
 
 TR_MAIN("poll edges", tests)
