@@ -18,6 +18,9 @@ void fu_ctx_reset(struct fu_ctx *ctx)
 	fu_memset(&ctx->ring, 0, sizeof(ctx->ring));
 	ctx->peer = ctx->prog_fd = ctx->evfd = -1;
 	ctx->gen = fu_load_relaxed(&fu_wipe->gen);
+	fu_batch_init(&ctx->done);
+	fu_batch_init(&ctx->work);
+	fu_batch_init(&ctx->outside);
 	fu_list_init(&ctx->drain);
 	fu_list_init(&ctx->counted);
 	fu_list_init(&ctx->pbufs);
@@ -86,7 +89,9 @@ void fu_ctx_adopt(struct fu_ctx *ctx, u32 gen)
 	ctx->sq = NULL;
 	ctx->link_head = ctx->link_last = NULL;
 	ctx->drain_active = ctx->drain_next = ctx->submitting = false;
-	ctx->done.head = ctx->work.head = ctx->outside.head = NULL;
+	fu_batch_init(&ctx->done);
+	fu_batch_init(&ctx->work);
+	fu_batch_init(&ctx->outside);
 	ctx->cache = ctx->freed = ctx->tw = NULL;
 	ctx->chunks = NULL;
 	ctx->started = ctx->ended = ctx->drained = 0;

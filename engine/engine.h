@@ -57,6 +57,7 @@ enum {
 struct fu_op {
 	const char *name;
 	u8 needs_file : 1;
+	u8 blocks : 1;        /* issue() cannot be asked not to block: straight to a worker */
 	u8 ioprio : 1;        /* the ioprio field is used */
 	u8 iopoll : 1;        /* allowed on an IOPOLL ring */
 	u8 pollin : 1;        /* -EAGAIN: wait until readable */
@@ -64,7 +65,6 @@ struct fu_op {
 	u8 buffer_select : 1; /* IOSQE_BUFFER_SELECT allowed */
 	u8 hash_reg : 1;      /* serialise on one regular file */
 	u8 unbounded : 1;     /* may block without bound: not on the bounded workers */
-	u8 blocks : 1;        /* issue() cannot be asked not to block: straight to a worker */
 	/* Not 0: all of this group that one cancellation ends count as one, and the result of
 	 * cancelling a single one is that 1 instead of 0. */
 	u8 cancel_group : 2;
@@ -170,8 +170,6 @@ struct fu_req {
 	u32 owner;                    /* the thread that submitted it (leaving.c), if it waits */
 	struct fu_file_node *node;    /* registered file */
 	struct fu_buf_node *buf_node; /* registered buffer */
-	struct fu_req *link;          /* next in the chain */
-	struct fu_req *ltimeout_of;   /* LINK_TIMEOUT: the request it guards */
 
 	u16 record; /* index in ctrl->records plus 1 (orphans.c) */
 	u8 where;
@@ -183,6 +181,7 @@ struct fu_req {
 	u32 poll_slot;                 /* poller slot + 1; poller lock */
 	u32 seen_events;               /* what the poller reported last */
 	struct fu_file_info file_info; /* of a duplicate that is the request's own */
+	struct fu_req *link;           /* next in the chain */
 	void *kbuf;                    /* legacy provided buffer in hand */
 	struct fu_cred *creds;         /* registered credentials, or NULL: the submitter's */
 	void *async;                   /* copied-out data of async_bytes, freed with the request */
@@ -210,6 +209,7 @@ struct fu_req {
 
 /* ---- contexts ---- */
 
+/* Requests in order; the last one's `next` means nothing before they are taken. */
 struct fu_batch {
 	struct fu_req *head, **tail;
 };
@@ -393,13 +393,28 @@ static inline void fu_req_result(struct fu_req *req, s32 res, u32 cflags)
 	req->cflags = cflags;
 }
 
+static inline void fu_batch_init(struct fu_batch *batch)
+{
+	batch->tail = &batch->head;
+}
+
+static inline bool fu_batch_empty(const struct fu_batch *batch)
+{
+	return batch->tail == &batch->head;
+}
+
 static inline void fu_batch_add(struct fu_batch *batch, struct fu_req *req)
 {
-	req->next = NULL;
-	if (!batch->head)
-		batch->tail = &batch->head;
 	*batch->tail = req;
 	batch->tail = &req->next;
+}
+
+/* The first of the batch, or NULL; it is empty then. */
+static inline struct fu_req *fu_batch_take(struct fu_batch *batch)
+{
+	*batch->tail = NULL;
+	fu_batch_init(batch);
+	return batch->head;
 }
 
 /* Counts the registered file and buffer for a request that will be there when submit_lock is not
@@ -436,11 +451,15 @@ static inline void fu_req_use_buf(struct fu_req *req, struct fu_buf_node *node)
  * it does so already. */
 void fu_req_keep(struct fu_req *req);
 
-/* Completes an owned request with req->res. submit_lock held. */
+/* Completes an owned request of `ctx` with req->res. submit_lock held. */
+static inline void fu_ctx_done(struct fu_ctx *ctx, struct fu_req *req)
+{
+	ctx->done_files |= req->flags & FU_REQ_OWN_FD;
+	fu_batch_add(&ctx->done, req);
+}
 static inline void fu_req_done(struct fu_req *req)
 {
-	req->ctx->done_files |= req->flags & FU_REQ_OWN_FD;
-	fu_batch_add(&req->ctx->done, req);
+	fu_ctx_done(req->ctx, req);
 }
 /* The same as task work. */
 void fu_req_tw_done(struct fu_req *req);

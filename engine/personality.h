@@ -39,7 +39,7 @@ static inline int fu_issue_as(struct fu_req *req, u32 issue_flags)
 {
 	if (fu_unlikely(req->creds != NULL))
 		return fu_issue_as_creds(req, issue_flags);
-	if (fu_unlikely(req->flags & FU_REQ_FS_IDS) && (issue_flags & FU_ISSUE_WORKER))
+	if ((issue_flags & FU_ISSUE_WORKER) && fu_unlikely(req->flags & FU_REQ_FS_IDS))
 		return fu_issue_as_submitter(req, issue_flags);
 	return req->op->issue(req, issue_flags);
 }

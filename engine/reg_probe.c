@@ -32,7 +32,7 @@ long fu_reg_probe(struct fu_ctx *ctx, void *arg, u32 nr)
 			nr = IORING_OP_LAST;
 		for (u32 op = 0; op < nr; op++) {
 			probe->ops[op].op = (u8)op;
-			if (fu_ops[op].issue && !fu_host_lacks((u8)op))
+			if (!fu_host_lacks((u8)op))
 				probe->ops[op].flags = IO_URING_OP_SUPPORTED;
 		}
 		probe->last_op = IORING_OP_LAST - 1;

@@ -388,7 +388,8 @@ static void release_resources(struct fu_req *req)
 /* Whether nothing follows from the request's end, and it holds nothing. */
 static inline bool is_plain(const struct fu_req *req)
 {
-	return fu_likely(!(req->flags & SLOW_FLAGS) && !req->async && !req->creds);
+	return fu_likely(!(req->flags & SLOW_FLAGS) &&
+	                 !((uintptr_t)req->async | (uintptr_t)req->creds));
 }
 
 /* Requests whose CQE takes more than putting it there. */
@@ -517,7 +518,7 @@ bool fu_post_more_big(struct fu_req *req, s32 res, u32 cflags, const u64 *big)
 	bool posted;
 
 	/* What completed before in this submission comes first. */
-	if (fu_lock_is_mine(&ctrl->submit_lock) && ctx->done.head)
+	if (fu_lock_is_mine(&ctrl->submit_lock) && !fu_batch_empty(&ctx->done))
 		post_batch(ctx);
 	fu_lock(&ctrl->cq_lock);
 	posted = fu_cq_post_noflow(&ctx->ring, req->user_data, res, cflags, big);
@@ -613,29 +614,29 @@ static bool post_batch(struct fu_ctx *ctx)
 {
 	struct fu_ring *ring = &ctx->ring;
 	struct fu_ctrl *ctrl = ring->ctrl;
-	struct fu_req *next, *req = ctx->done.head;
-	struct fu_batch slow = { .head = NULL };
-	u32 posts = 0, ends = 0, room;
+	struct fu_req *next, *req = fu_batch_take(&ctx->done);
+	struct fu_batch slow;
+	struct fu_cq_span span;
+	u32 posts = 0, ends = 0;
 	bool posted;
 
-	ctx->done.head = NULL;
+	fu_batch_init(&slow);
 	if (ctx->done_files) {
 		ctx->done_files = 0;
 		for (struct fu_req *r = req; r; r = r->next)
 			release_file(r);
 	}
 	fu_lock(&ctrl->cq_lock);
-	room = fu_cq_room(ring);
+	fu_cq_open(ring, &span);
 	for (; req; req = next) {
 		next = req->next;
-		if (fu_likely(room && !(req->flags & ODD_CQE))) {
-			fu_cq_put(ring, req->user_data, req->res, req->cflags);
-			room--;
-			posts++;
+		if (fu_likely(!(req->flags & ODD_CQE) &&
+		              fu_cq_put(&span, req->user_data, req->res, req->cflags))) {
+			/* That was all. */
 		} else if (!(req->flags & FU_REQ_CQE_SKIP)) {
+			posts += fu_cq_close(ring, &span) + 1;
 			post_locked(req);
-			room = fu_cq_room(ring);
-			posts++;
+			fu_cq_open(ring, &span);
 		}
 		if (is_plain(req)) {
 			check_rest(req);
@@ -645,6 +646,7 @@ static bool post_batch(struct fu_ctx *ctx)
 			fu_batch_add(&slow, req);
 		}
 	}
+	posts += fu_cq_close(ring, &span);
 	posted = fu_cq_commit(&ctx->ring);
 	fu_unlock(&ctrl->cq_lock);
 	FU_TALLY(ctx, cqes, posts);
@@ -652,7 +654,7 @@ static bool post_batch(struct fu_ctx *ctx)
 	/* Timeouts that have counted these end before what the batch sets free. */
 	if (fu_unlikely(fu_load_relaxed(&ctx->nr_counted)))
 		fu_timeouts_counted(ctx);
-	for (req = slow.head; req; req = next) {
+	for (req = fu_batch_take(&slow); req; req = next) {
 		next = req->next;
 		finish(req);
 	}
@@ -661,9 +663,8 @@ static bool post_batch(struct fu_ctx *ctx)
 
 static void run_work(struct fu_ctx *ctx)
 {
-	struct fu_req *req = ctx->work.head;
+	struct fu_req *req = fu_batch_take(&ctx->work);
 
-	ctx->work.head = NULL;
 	while (req) {
 		struct fu_req *next = req->next;
 
@@ -694,15 +695,14 @@ void fu_submit_release(struct fu_ctx *ctx)
 	bool posted = false;
 
 	for (;;) {
-		if (ctx->done.head)
+		if (!fu_batch_empty(&ctx->done))
 			posted |= post_batch(ctx);
-		else if (ctx->work.head)
+		else if (!fu_batch_empty(&ctx->work))
 			run_work(ctx);
 		else if (!ctx->drain_active || !fu_drain_run(ctx))
 			break;
 	}
-	outside = ctx->outside.head;
-	ctx->outside.head = NULL;
+	outside = fu_batch_take(&ctx->outside);
 	/* No signal handler jumps away in between: others wait to be told. */
 	fu_critical_enter();
 	fu_unlock(&ctx->ring.ctrl->submit_lock);

@@ -18,8 +18,9 @@
 #include "rings/fds.h"
 #include "rings/mem.h"
 
-static fu_always_inline void issue(struct fu_req *req, u32 issue_flags);
 static void begin_on_worker(struct fu_req *req);
+static void issued(struct fu_ctx *ctx, struct fu_req *req, int ret, u32 issue_flags, bool guarded);
+static int attempt(struct fu_req *req, u32 issue_flags);
 
 /* ---- preparation ---- */
 
@@ -72,7 +73,7 @@ static int init_slow(struct fu_ctx *ctx, struct fu_req *req)
 
 static inline int init_req(struct fu_ctx *ctx, struct fu_req *req, const struct fu_sqe *sqe)
 {
-	bool known = sqe->opcode < IORING_OP_LAST && fu_ops[sqe->opcode].issue;
+	bool known = sqe->opcode < IORING_OP_LAST;
 	const struct fu_op *op = &fu_ops[fu_likely(known) ? sqe->opcode : IORING_OP_NOP];
 	int ret;
 
@@ -104,16 +105,7 @@ static inline int init_req(struct fu_ctx *ctx, struct fu_req *req, const struct 
 		if (ret)
 			return ret;
 	}
-	ret = op->prep(req, sqe);
-	if (ret)
-		return ret;
-	/* What does not run before this submission returns must own what it reads. */
-	if (op->stable &&
-	    ((req->flags & (FU_REQ_LINK_FLAGS | FU_REQ_ASYNC | FU_REQ_SLOW)) || ctx->link_head)) {
-		req->flags |= FU_REQ_STABLE;
-		return op->stable(req);
-	}
-	return 0;
+	return op->prep(req, sqe);
 }
 
 /* ---- queueing ---- */
@@ -266,24 +258,36 @@ static inline void issue_first(struct fu_ctx *ctx, struct fu_req *req, u32 left)
 		fu_aio_flush(ctx);
 		ctx->prep_error = 0;
 	}
-	issue(req, FU_ISSUE_NONBLOCK);
+	issued(ctx, req, attempt(req, FU_ISSUE_NONBLOCK), FU_ISSUE_NONBLOCK, false);
 }
 
-/* A prepared request that belongs to a link, or does not take the straight way. */
-static void submit_tied(struct fu_ctx *ctx, struct fu_req *req)
+/*
+ * A request that belongs to a link, does not take the straight way, or whose preparation has
+ * failed with `err`. Returns the error if the submission ends here.
+ */
+static int submit_tied(struct fu_ctx *ctx, struct fu_req *req, int err)
 {
+	/* What does not run before this submission returns must own what it reads. */
+	if (!err && req->op->stable) {
+		req->flags |= FU_REQ_STABLE;
+		err = req->op->stable(req);
+	}
+	if (err) {
+		fu_aio_flush(ctx);
+		return submit_failed(ctx, req, err);
+	}
 	if (!ctx->link_head) {
 		if (req->flags & FU_REQ_LINK_FLAGS)
 			ctx->link_head = ctx->link_last = req;
 		else
 			queue_fallback(req);
-		return;
+		return 0;
 	}
 	fu_req_own(req);
 	ctx->link_last->link = req;
 	ctx->link_last = req;
 	if (req->flags & FU_REQ_LINK_FLAGS)
-		return;
+		return 0;
 	req = ctx->link_head;
 	ctx->link_head = NULL;
 	fu_aio_flush(ctx);
@@ -291,6 +295,7 @@ static void submit_tied(struct fu_ctx *ctx, struct fu_req *req)
 		queue_fallback(req);
 	else
 		fu_req_issue(req, FU_ISSUE_NONBLOCK);
+	return 0;
 }
 
 /* `left`: how many of its submission are still to come. */
@@ -304,14 +309,8 @@ static inline int submit_one(struct fu_ctx *ctx, struct fu_req *req, const struc
 	if (ctx->aio_queued && (copy.opcode >= IORING_OP_LAST || !fu_ops[copy.opcode].iocb))
 		fu_aio_flush(ctx);
 	ret = init_req(ctx, req, &copy);
-	if (fu_unlikely(ret)) {
-		fu_aio_flush(ctx);
-		return submit_failed(ctx, req, ret);
-	}
-	if (fu_unlikely((req->flags & TIES) || ctx->link_head)) {
-		submit_tied(ctx, req);
-		return 0;
-	}
+	if (fu_unlikely(ret || (req->flags & TIES) || ctx->link_head))
+		return submit_tied(ctx, req, ret);
 	ctx->prep_error = 0;
 	issue_first(ctx, req, left);
 	return ctx->prep_error;
@@ -504,14 +503,15 @@ static void would_block(struct fu_req *req)
 }
 
 /* What becomes of a request after issue() has said `ret`. A TAKEN one is somebody else's. */
-static fu_always_inline void issued(struct fu_req *req, int ret, u32 issue_flags, bool guarded)
+static fu_always_inline void issued(struct fu_ctx *ctx, struct fu_req *req, int ret,
+                                    u32 issue_flags, bool guarded)
 {
 	if (fu_likely(ret == FU_DONE)) {
 		if (fu_unlikely(req->res < 0))
 			req->res = first_error(req, req->res);
 		if (!(issue_flags & FU_ISSUE_RETRY))
-			FU_TALLY(req->ctx, inlined, 1);
-		fu_req_done(req);
+			FU_TALLY(ctx, inlined, 1);
+		fu_ctx_done(ctx, req);
 		return;
 	}
 	if (ret < 0) {
@@ -526,24 +526,27 @@ static fu_always_inline void issued(struct fu_req *req, int ret, u32 issue_flags
 		fu_ltimeout_arm(req);
 }
 
-static fu_always_inline void issue(struct fu_req *req, u32 issue_flags)
+static fu_always_inline int attempt(struct fu_req *req, u32 issue_flags)
 {
-	bool guarded = req->flags & FU_REQ_ARM_LTIMEOUT;
-	int ret = assign_file(req);
+	if (req->op->needs_file || req->op->blocks) {
+		int ret = assign_file(req);
 
-	if (!ret)
-		ret = req->op->blocks ? -EAGAIN : fu_issue_as(req, issue_flags);
-	issued(req, ret, issue_flags, guarded);
+		if (ret || req->op->blocks)
+			return ret ? ret : -EAGAIN;
+	}
+	return fu_issue_as(req, issue_flags);
 }
 
 void fu_req_issue(struct fu_req *req, u32 issue_flags)
 {
-	issue(req, issue_flags);
+	bool guarded = req->flags & FU_REQ_ARM_LTIMEOUT;
+
+	issued(req->ctx, req, attempt(req, issue_flags), issue_flags, guarded);
 }
 
 void fu_req_issued(struct fu_req *req, int ret)
 {
-	issued(req, ret, 0, false);
+	issued(req->ctx, req, ret, 0, false);
 }
 
 /*
@@ -562,7 +565,7 @@ static void begin_on_worker(struct fu_req *req)
 	ret = assign_file(req);
 	if (!ret)
 		ret = fu_issue_as(req, FU_ISSUE_WORKER | FU_ISSUE_NONBLOCK);
-	issued(req, ret, 0, guarded);
+	issued(req->ctx, req, ret, 0, guarded);
 }
 
 void fu_req_tw_issue(struct fu_req *req)

@@ -251,25 +251,42 @@ static inline bool fu_cq_overflown(const struct fu_ring *ring)
  */
 bool fu_cq_post(struct fu_ring *ring, u64 user_data, s32 res, u32 flags, const u64 *big);
 
-/* How many CQEs fu_cq_put may still put: none where there is a backlog, or CQEs of other sizes. */
-static inline u32 fu_cq_room(const struct fu_ring *ring)
-{
-	u32 used = ring->ctrl->cached_cq_tail - fu_load_acquire(ring->cq_head);
+/*
+ * Many CQEs in a row: fu_cq_open says where there is room for them, fu_cq_put fills one in line,
+ * fu_cq_close counts them in, as fu_cq_post would have each. Nothing else posts in between.
+ */
+struct fu_cq_span {
+	struct fu_cqe *cqes;
+	u32 mask, first, tail, end;
+};
 
-	if (fu_unlikely((ring->setup_flags & (IORING_SETUP_CQE32 | IORING_SETUP_CQE_MIXED)) ||
-	                fu_cq_overflown(ring) || used >= ring->cq_entries))
-		return 0;
-	return ring->cq_entries - used;
-}
-
-/* As fu_cq_post, in line, where there is room. */
-static inline void fu_cq_put(struct fu_ring *ring, u64 user_data, s32 res, u32 flags)
+/* No room where there is a backlog, or CQEs of other sizes. */
+static inline void fu_cq_open(const struct fu_ring *ring, struct fu_cq_span *span)
 {
 	u32 tail = ring->ctrl->cached_cq_tail;
-	struct fu_cqe *cqe = (struct fu_cqe *)(void *)ring->cqes + (tail & (ring->cq_entries - 1));
+	u32 used = tail - fu_load_acquire(ring->cq_head);
 
-	*cqe = (struct fu_cqe){ user_data, res, flags };
-	fu_store_relaxed(&ring->ctrl->cached_cq_tail, tail + 1);
+	span->cqes = (struct fu_cqe *)(void *)ring->cqes;
+	span->mask = ring->cq_entries - 1;
+	span->first = span->tail = span->end = tail;
+	if (fu_likely(!(ring->setup_flags & (IORING_SETUP_CQE32 | IORING_SETUP_CQE_MIXED)) &&
+	              !fu_cq_overflown(ring) && used < ring->cq_entries))
+		span->end = tail + (ring->cq_entries - used);
+}
+
+static inline bool fu_cq_put(struct fu_cq_span *span, u64 user_data, s32 res, u32 flags)
+{
+	if (fu_unlikely(span->tail == span->end))
+		return false;
+	span->cqes[span->tail++ & span->mask] = (struct fu_cqe){ user_data, res, flags };
+	return true;
+}
+
+/* Returns how many there were. */
+static inline u32 fu_cq_close(const struct fu_ring *ring, const struct fu_cq_span *span)
+{
+	fu_store_relaxed(&ring->ctrl->cached_cq_tail, span->tail);
+	return span->tail - span->first;
 }
 
 /* As fu_cq_post, but returns false and posts nothing when there is no room. */
