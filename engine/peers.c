@@ -33,17 +33,12 @@
 /* exec: how long what runs on workers may take to end. */
 #define EXEC_ROUNDS 100
 
-bool fu_thread_is_gone(u32 tid)
-{
-	return fu_sys(SYS_tkill, tid, 0) == -ESRCH;
-}
-
 /* A process that has exec'ed has lost its poller, one that has died everything. */
 static bool is_gone(const struct fu_peer *peer)
 {
 	u32 tid = fu_load_acquire(&peer->tid);
 
-	return fu_thread_is_gone(tid ? tid : fu_load_relaxed(&peer->pid));
+	return fu_tid_is_dead(tid ? tid : fu_load_relaxed(&peer->pid));
 }
 
 /* ---- being there ---- */

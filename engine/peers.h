@@ -46,7 +46,6 @@ s64 fu_orphans_look(struct fu_ctx *ctx, s64 left_ns);
 
 /* ---- helpers ---- */
 
-bool fu_thread_is_gone(u32 tid);
 /* A descriptor number of the program's end of the ring, or -EBADF. */
 int fu_ctx_prog_fd(struct fu_ctx *ctx);
 

@@ -2,8 +2,11 @@
 #include "rings/lock.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/futex.h>
+#include <signal.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <time.h>
 
 #include "rings/sys.h"
@@ -69,11 +72,56 @@ long fu_futex_wake(u32 *word, int count)
 	return fu_sys(SYS_futex, word, FUTEX_WAKE, count, 0, 0, 0);
 }
 
+/* The state of a thread as /proc has it, 0 if there is no telling. */
+static char thread_state(u32 tid)
+{
+	char path[32] = "/proc/", digits[10], stat[96];
+	size_t n = 0, at = sizeof("/proc/") - 1;
+	char state = 0;
+	long fd, bytes;
+
+	do {
+		digits[n++] = (char)('0' + tid % 10);
+		tid /= 10;
+	} while (tid);
+	while (n)
+		path[at++] = digits[--n];
+	for (const char *p = "/stat"; *p; p++)
+		path[at++] = *p;
+	path[at] = 0;
+	fd = fu_sys(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return 0;
+	bytes = fu_sys(SYS_read, fd, stat, sizeof(stat));
+	fu_sys(SYS_close, fd);
+	/* Behind the name in parentheses, which may hold some itself. */
+	for (long i = 0; i + 2 < bytes; i++) {
+		if (stat[i] == ')')
+			state = stat[i + 2];
+	}
+	return state;
+}
+
+bool fu_tid_is_dead(u32 tid)
+{
+	siginfo_t info = { .si_pid = 0 };
+	char state;
+
+	if (fu_sys(SYS_tkill, tid, 0) == -ESRCH)
+		return true;
+	/* One that nobody has waited for yet can still be sent a signal: a child of ours, or not.
+	 */
+	if (fu_sys(SYS_waitid, P_PID, tid, &info, WEXITED | WNOHANG | WNOWAIT, NULL) == 0)
+		return info.si_pid == (pid_t)tid;
+	state = thread_state(tid);
+	return state == 'Z' || state == 'X';
+}
+
 static bool owner_is_dead(u32 word)
 {
 	u32 tid = word & ~FU_LOCK_WAITERS;
 
-	return tid && fu_sys(SYS_tkill, tid, 0) == -ESRCH;
+	return tid && fu_tid_is_dead(tid);
 }
 
 /*

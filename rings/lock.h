@@ -121,6 +121,12 @@ static inline bool fu_lock_is_mine(const struct fu_lock *lock)
 }
 
 /*
+ * True if there is no such thread any more, though its parent may have to wait for it still.
+ * Several system calls.
+ */
+bool fu_tid_is_dead(u32 tid);
+
+/*
  * futex on a word that may be shared between processes. The wait returns 0 when
  * woken, -EAGAIN when the word is not `val`, -ETIMEDOUT, or -EINTR after any
  * signal handler, SA_RESTART or not (a futex wait with a timeout never restarts).

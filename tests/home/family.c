@@ -291,6 +291,42 @@ static void test_any_waits(void **state)
 	close(fds[1]);
 }
 
+/*
+ * Processes that are killed anywhere, and that their parent does not wait for before it uses the
+ * ring itself.
+ */
+static void kills_and_goes_on(void)
+{
+	struct tr_ring r;
+
+	TR_CHILD_CHECK(tr_init(&r, 8, 0) == 0);
+	for (int i = 0; i < 150; i++) {
+		pid_t pid = fork();
+
+		TR_CHILD_CHECK(pid >= 0);
+		if (pid == 0) {
+			for (;;)
+				tr_sys_register(r.fd, IORING_UNREGISTER_FILES, NULL, 0);
+		}
+		usleep((useconds_t)(500 + i * 7));
+		TR_CHILD_CHECK(kill(pid, SIGKILL) == 0);
+		for (int k = 0; k < 3; k++) {
+			TR_CHILD_CHECK(tr_sys_register(r.fd, IORING_UNREGISTER_FILES, NULL, 0) ==
+			               -ENXIO);
+			usleep(100);
+		}
+		TR_CHILD_CHECK(tr_wait_child(pid) == 128 + SIGKILL);
+	}
+	TR_CHILD_CHECK(tr_do(&r, IORING_OP_NOP, -1, NULL, 0, 0) == 0);
+	tr_exit(&r);
+}
+
+static void test_killed_and_not_waited_for(void **state)
+{
+	(void)state;
+	assert_int_equal(in_child(kills_and_goes_on, 40), 0);
+}
+
 /* The process that made the rings is gone before its children use them. */
 static void creator_leaves(void)
 {
@@ -528,6 +564,7 @@ static const struct CMUnitTest tests[] = {
 	ON_RING(test_vfork),
 	ON_RING(test_spawn),
 	cmocka_unit_test(test_daemon),
+	cmocka_unit_test(test_killed_and_not_waited_for),
 };
 
 TR_MAIN("home family", tests)
