@@ -33,13 +33,13 @@ long fu_reg_resize_rings(struct fu_ctx *ctx, void *arg, u32 nr)
 		return ret;
 	if (fu_copy_to_user(arg, &p, sizeof(p)))
 		return -EFAULT;
-	if (p.sq_entries == ring->sq_entries && p.cq_entries == ring->cq_entries)
-		return 0;
-	fu_lock(&ring->ctrl->cq_lock);
-	ret = fu_ring_resize(ring, &p);
-	fu_unlock(&ring->ctrl->cq_lock);
-	/* Its flag may have gone to the old memory. */
-	if (!ret && (ring->setup_flags & IORING_SETUP_TASKRUN_FLAG) && fu_deferred_pending(ctx))
-		fu_sq_flags_set(ring, IORING_SQ_TASKRUN);
+	if (p.sq_entries != ring->sq_entries || p.cq_entries != ring->cq_entries) {
+		fu_lock(&ring->ctrl->cq_lock);
+		ret = fu_ring_resize(ring, &p);
+		fu_unlock(&ring->ctrl->cq_lock);
+	}
+	/* What was set meanwhile may have gone to the old memory: whoever looks here next enters. */
+	if (!ret)
+		fu_sq_flags_set(ring, IORING_SQ_TASKRUN | IORING_SQ_NEED_WAKEUP);
 	return ret;
 }

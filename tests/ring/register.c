@@ -297,6 +297,8 @@ static void test_resize(void **state)
 	assert_int_equal(tr_map(&n, TR_ONE_MMAP), 0);
 	tr_unmap(&r);
 	assert_int_equal(*n.cq_mask, 63);
+	/* Something may have gone unseen: who looks at the flags is to enter. */
+	assert_int_equal(*n.sq_flags, IORING_SQ_NEED_WAKEUP | IORING_SQ_TASKRUN);
 	assert_int_equal(tr_ready(&n), 6);
 	for (unsigned i = 0; i < 6; i++) {
 		assert_int_equal(tr_peek(&n)->user_data, i);
