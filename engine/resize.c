@@ -38,7 +38,8 @@ long fu_reg_resize_rings(struct fu_ctx *ctx, void *arg, u32 nr)
 		ret = fu_ring_resize(ring, &p);
 		fu_unlock(&ring->ctrl->cq_lock);
 	}
-	/* What was set meanwhile may have gone to the old memory: whoever looks here next enters. */
+	/* What was set meanwhile may have gone to the old memory: whoever looks here next enters.
+	 */
 	if (!ret)
 		fu_sq_flags_set(ring, IORING_SQ_TASKRUN | IORING_SQ_NEED_WAKEUP);
 	return ret;
