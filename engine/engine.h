@@ -266,8 +266,8 @@ struct fu_ctx {
 	bool region_user;      /* it is the program's own memory */
 	bool aio_queued;       /* there is a batch to flush */
 	bool no_aio;           /* there is none to be had */
-	u32 aio_missed; /* requests that an AIO context would have served better, had there been one */
-	u32 started;    /* requests, less those that completed under submit_lock */
+	u32 aio_missed;        /* requests that an AIO context would have served better */
+	u32 started;           /* requests, less those that completed under submit_lock */
 	struct fu_tally tally;
 	struct fu_peek peek;
 
