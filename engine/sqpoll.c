@@ -190,6 +190,9 @@ long fu_sqpoll_wait_room(struct fu_ctx *ctx)
 		if (ret == -EINTR)
 			break;
 		ret = 0;
+		/* Nobody makes room any more. */
+		if (fu_sqpoll_dead(ctx))
+			break;
 	}
 	if (sq)
 		__atomic_fetch_sub(&sq->room_waiters, 1, __ATOMIC_SEQ_CST);
@@ -198,5 +201,5 @@ long fu_sqpoll_wait_room(struct fu_ctx *ctx)
 
 bool fu_sqpoll_dead(struct fu_ctx *ctx)
 {
-	return !ctx->sq && fu_sys(SYS_kill, ctx->ring.ctrl->creator, 0) == -ESRCH;
+	return !ctx->sq && fu_tid_is_dead(ctx->ring.ctrl->creator);
 }

@@ -327,6 +327,46 @@ static void test_killed_and_not_waited_for(void **state)
 	assert_int_equal(in_child(kills_and_goes_on, 40), 0);
 }
 
+/* A ring's SQ has nobody to look at it once its creator is dead, waited for or not. */
+static void creator_of_sqpoll_dies(void)
+{
+	struct tr_ring r;
+	int p[2], ret = 0;
+	pid_t creator;
+
+	TR_CHILD_CHECK(pipe(p) == 0);
+	creator = fork();
+	TR_CHILD_CHECK(creator >= 0);
+	if (creator == 0) {
+		struct io_uring_params params = { .flags = IORING_SETUP_SQPOLL,
+			                          .sq_thread_idle = 1 };
+
+		TR_CHILD_CHECK(tr_init_params(&r, 4, &params, TR_ONE_MMAP) == 0);
+		if (fork() == 0) {
+			pid_t parent = getppid();
+
+			kill(parent, SIGKILL);
+			for (int i = 0; i < 500 && ret != -EOWNERDEAD; i++) {
+				ret = tr_sys_enter(r.fd, 0, 0, IORING_ENTER_SQ_WAKEUP, NULL, 0);
+				usleep(10000);
+			}
+			(void)!write(p[1], &ret, sizeof(ret));
+			_exit(0);
+		}
+		for (;;)
+			pause();
+	}
+	TR_CHILD_CHECK(read(p[0], &ret, sizeof(ret)) == sizeof(ret));
+	TR_CHILD_CHECK(ret == -EOWNERDEAD);
+	TR_CHILD_CHECK(tr_wait_child(creator) == 128 + SIGKILL);
+}
+
+static void test_creator_of_sqpoll_dies(void **state)
+{
+	(void)state;
+	assert_int_equal(in_child(creator_of_sqpoll_dies, 20), 0);
+}
+
 /* The process that made the rings is gone before its children use them. */
 static void creator_leaves(void)
 {
@@ -565,6 +605,7 @@ static const struct CMUnitTest tests[] = {
 	ON_RING(test_spawn),
 	cmocka_unit_test(test_daemon),
 	cmocka_unit_test(test_killed_and_not_waited_for),
+	cmocka_unit_test(test_creator_of_sqpoll_dies),
 };
 
 TR_MAIN("home family", tests)
