@@ -221,14 +221,15 @@ void fu_poll_add_event(struct fu_req *req)
 	struct poll *poll = fu_cmd(req, struct poll);
 	int ret;
 
-	if (poll->multi) {
-		/* What comes before this is told counts once. */
+	/* What comes before this is told counts once. */
+	if (poll->multi)
 		req->seen_events |= fu_poller_since(req);
-		poll->multi = !wakes_itself(req);
-	}
 	for (;;) {
 		u32 mask = req->seen_events & (poll->events | ALWAYS);
 
+		/* Looked at anew for what has come while the last one was told. */
+		if (poll->multi)
+			poll->multi = !wakes_itself(req);
 		if (fu_load_acquire(&req->cancelled)) {
 			fu_req_fail(req, -ECANCELED);
 			return;
