@@ -9,6 +9,9 @@
  * poller watches. Results are read from the completion ring that the kernel maps into the
  * process, without a system call.
  *
+ * Requests that read on where the one before them in the batch ends need not go that way: they are
+ * one preadv2, which looks the file's pages up once for all and makes no control blocks.
+ *
  * Linux AIO tells inotify and fanotify nothing of what it has read or written. So buffered
  * writes, which other processes follow as they grow, are never given to it, and in a process
  * that watches files itself (fu_files_watched) nothing is.
@@ -21,6 +24,7 @@
 
 #include <errno.h>
 #include <sys/eventfd.h>
+#include <sys/uio.h>
 #include <time.h>
 
 #include "engine/entry.h"
@@ -63,6 +67,7 @@ struct fu_aio {
 	s32 verified; /* a descriptor known to be a regular file in this batch, or -1 */
 	struct iocb *ptrs[BATCH];
 	struct iocb iocbs[BATCH];
+	struct iovec iov[BATCH];
 };
 
 static struct {
@@ -281,14 +286,59 @@ static void await(struct fu_ctx *ctx, struct fu_aio *aio)
 	}
 }
 
-static void submit(struct fu_ctx *ctx, struct fu_aio *aio)
+/* Whether control block `b` reads on where `a` ends, and neither waits. */
+static bool reads_on(const struct iocb *a, const struct iocb *b)
 {
-	u32 at = 0, n = aio->queued;
+	return b->aio_lio_opcode == IOCB_CMD_PREAD && a->aio_lio_opcode == IOCB_CMD_PREAD &&
+	       b->aio_fildes == a->aio_fildes && b->aio_rw_flags == a->aio_rw_flags &&
+	       (a->aio_rw_flags & RWF_NOWAIT) &&
+	       !((a->aio_flags | b->aio_flags) & IOCB_FLAG_RESFD) &&
+	       b->aio_offset == a->aio_offset + (s64)a->aio_nbytes;
+}
 
-	while (at < n) {
+/*
+ * Reads control blocks [at, end), each of which goes on where the one before it ends, as one.
+ * Completes those that got all they had asked for and returns how many these were.
+ */
+static u32 read_run(struct fu_aio *aio, u32 at, u32 end)
+{
+	struct iovec *iov = aio->iov;
+	const struct iocb *first = &aio->iocbs[at];
+	long got;
+	u32 i;
+
+	for (i = at; i < end; i++)
+		iov[i - at] =
+		        (struct iovec){ fu_ptr(aio->iocbs[i].aio_buf), aio->iocbs[i].aio_nbytes };
+	got = fu_sys(SYS_preadv2, (int)first->aio_fildes, iov, end - at, (long)first->aio_offset, 0,
+	             first->aio_rw_flags);
+	for (i = at; i < end && got >= (long)aio->iocbs[i].aio_nbytes; i++) {
+		struct fu_req *req = fu_ptr(aio->iocbs[i].aio_data);
+		long bytes = (long)aio->iocbs[i].aio_nbytes;
+
+		got -= bytes;
+		fu_req_issued(req, req->op->iocb_done(req, bytes));
+	}
+	return i - at;
+}
+
+/* The end of the run that begins at `at`. */
+static u32 run_end(const struct fu_aio *aio, u32 at)
+{
+	u32 end = at + 1;
+
+	while (end < aio->queued && reads_on(&aio->iocbs[end - 1], &aio->iocbs[end]))
+		end++;
+	return end;
+}
+
+/* Gives control blocks [at, end) to the kernel in one call, but for those before which it stops. */
+static void submit_some(struct fu_ctx *ctx, struct fu_aio *aio, u32 at, u32 end)
+{
+	while (at < end) {
 		u64 start = aio->blocking ? fu_ticks() : 0;
 		long ret = ctx->no_aio ? -ENOSYS
-		                       : fu_sys(SYS_io_submit, (u64)(uintptr_t)aio->ring, n - at,
+		                       : fu_sys(SYS_io_submit, (u64)(uintptr_t)aio->ring, end - at,
 		                                &aio->ptrs[at]);
 
 		if (ret > 0) {
@@ -306,6 +356,29 @@ static void submit(struct fu_ctx *ctx, struct fu_aio *aio)
 		if (fu_unlikely(aio->pending))
 			await(ctx, aio);
 	}
+}
+
+static void submit(struct fu_ctx *ctx, struct fu_aio *aio)
+{
+	u32 at = 0, next = 0;
+
+	/* Up to `at` it is done, and what is between that and `next` is in no run. */
+	while (next < aio->queued) {
+		u32 end = run_end(aio, next);
+
+		if (fu_likely(end == next + 1)) {
+			next = end;
+			continue;
+		}
+		submit_some(ctx, aio, at, next);
+		at = next + read_run(aio, next, end);
+		next = end;
+		/* What is not in the page cache, or behind the end of the file, is not tried again
+		 * as one. */
+		if (at < end)
+			break;
+	}
+	submit_some(ctx, aio, at, aio->queued);
 }
 
 void fu_aio_flush(struct fu_ctx *ctx)

@@ -179,6 +179,8 @@ def file_rows():
                             {"kernel": 1.0}, place=place, depth=32, **cached))
     rows.append(fio_row("seq-8", "cached sequential 128 KiB read, depth 8", {"kernel": 0.95},
                         depth=8, rw="read", bs="128k", batch=True))
+    rows.append(fio_row("seq-32", "cached sequential 4 KiB read, depth 32, batched", {"kernel": 1.0},
+                        depth=32, rw="read", bs="4k", batch=True))
     rows.append(fio_row("write-32", "buffered random 4 KiB write, depth 32",
                         {"kernel": 1.2, "libaio": 1.0}, file="written", depth=32, rw="randwrite",
                         bs="4k", batch=True))

@@ -101,6 +101,69 @@ static void test_order(void **state)
 	}
 }
 
+/* Reads that go on where the one before has ended, up to and over the end of the file. */
+static void test_run_over_the_end(void **state)
+{
+	unsigned at = BLOCK * (BLOCKS - 6) - 500, asked[20];
+	int res[20], total = 0;
+
+	(void)state;
+	memset(buf, 0, (size_t)BLOCK * BLOCKS);
+	for (unsigned i = 0; i < 20; i++) {
+		asked[i] = i % 5 == 4 ? 0 : BLOCK / 2 + i;
+		tr_prep(&ring, IORING_OP_READ, file, buf + total, asked[i], at + (unsigned)total,
+		        i);
+		total += (int)asked[i];
+	}
+	run(20, res);
+	total = 0;
+	for (unsigned i = 0; i < 20; i++) {
+		int left = BLOCK * BLOCKS - (int)at - total;
+
+		assert_int_equal(res[i], left < 0               ? 0
+		                         : left < (int)asked[i] ? left
+		                                                : (int)asked[i]);
+		total += (int)asked[i];
+	}
+	assert_true(total > BLOCK * BLOCKS - (int)at);
+	assert_pattern(buf, at, BLOCK * BLOCKS - at);
+}
+
+/* Such reads of which one has a bad buffer, one another file, one another direction. */
+static void test_broken_run(void **state)
+{
+	int other = tr_temp_file(BLOCK * BLOCKS), res[32];
+	void *hole = mmap(NULL, BLOCK, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	(void)state;
+	assert_int_equal(ftruncate(other, 12 * 100 + 50), 0);
+	for (int bad = 0; bad < 32; bad += 31) {
+		memset(buf, 0, (size_t)BLOCK);
+		for (unsigned i = 0; i < 32; i++) {
+			void *to = i == 7 || (int)i == bad ? hole : buf + (size_t)i * 100;
+			int op = i == 20 ? IORING_OP_WRITE : IORING_OP_READ;
+
+			tr_prep(&ring, op, i == 12 ? other : file, to, 100, i * 100, i);
+		}
+		run(32, res);
+		for (int i = 0; i < 32; i++) {
+			if (i == 7 || i == bad)
+				assert_int_equal(res[i], -EFAULT);
+			else
+				assert_int_equal(res[i], i == 12 ? 50 : 100);
+			if (res[i] > 0 && i != 20)
+				assert_pattern(buf + (size_t)i * 100, (size_t)i * 100,
+				               (size_t)res[i]);
+		}
+		/* What was written in the middle of it is what was there: zeros of buf. */
+		assert_int_equal(pread(file, buf, 100, 2000), 100);
+		for (int i = 0; i < 100; i++)
+			assert_int_equal(buf[i], 0);
+	}
+	munmap(hole, BLOCK);
+	close(other);
+}
+
 /* Segments that cannot be read end the submission, also where success would be silent. */
 static void test_silent_bad_segments(void **state)
 {
@@ -492,19 +555,11 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 		/* First, before others make a context. */
-		T(test_direct_a_little),
-		T(test_cached),
-		T(test_order),
-		T(test_silent_bad_segments),
-		T(test_errors_between),
-		T(test_cold),
-		T(test_direct),
-		T(test_close_behind),
-		T(test_writes),
-		T(test_registered),
-		T(test_ring_ends),
-		T(test_deferred),
-		T(test_watched_by_others),
+		T(test_direct_a_little),  T(test_cached),     T(test_order),
+		T(test_run_over_the_end), T(test_broken_run), T(test_silent_bad_segments),
+		T(test_errors_between),   T(test_cold),       T(test_direct),
+		T(test_close_behind),     T(test_writes),     T(test_registered),
+		T(test_ring_ends),        T(test_deferred),   T(test_watched_by_others),
 		T(test_watched),
 	};
 
