@@ -68,6 +68,8 @@ void fu_fd_closed(int fd);
 void fu_fd_range_closed(u32 first, u32 last);
 /* `newfd` now refers to the same open file as `oldfd`. */
 void fu_fd_duped(int oldfd, int newfd);
+/* The same, told also while there are no rings: who reads from the one reads from the other. */
+void fu_fd_aliased(int oldfd, int newfd);
 
 /*
  * The program is about to wait for `fd` with poll or select, or has put it into

@@ -31,16 +31,23 @@ struct poll {
 	bool counted; /* in `multis` */
 	bool of_ring; /* the file is a ring */
 	u32 signals;  /* the ring's ctx->evfd_signals when it began */
+	u16 number;   /* where in `polls_at` it counts */
 };
 
 /*
  * Armed polls: multishot ones, those of registered files, which a program may read by any number,
- * and those of each number as the program gave it. Hints, also in a forked child, which has them
- * from its parent.
+ * and those of each number as the program gave it, or of the one that this is a duplicate of.
+ * Hints, also in a forked child, which has them from its parent.
  */
 static u32 multis;
 static u32 polls_fixed;
 static u16 polls_at[NUMBERS];
+/*
+ * For each number, the one that stands for all duplicates of its file, XOR the number itself: a
+ * duplicate takes it over from where it comes from. What a number keeps from a file that has been
+ * closed does no harm, since the duplicates of the next one have it as well.
+ */
+static u16 stands_for[NUMBERS];
 
 struct poll_update {
 	u64 old_user_data;
@@ -72,15 +79,30 @@ int fu_poll_add_prep(struct fu_req *req, const struct fu_sqe *sqe)
 	return 0;
 }
 
+static u16 stand_in(u32 fd)
+{
+	u16 number = (u16)(fd % NUMBERS);
+
+	return number ^ fu_load_relaxed(&stands_for[number]);
+}
+
+void fu_fd_aliased(int oldfd, int newfd)
+{
+	u16 number = (u16)((u32)newfd % NUMBERS);
+
+	fu_store_relaxed(&stands_for[number], number ^ stand_in((u32)oldfd));
+}
+
 static void count(struct fu_req *req)
 {
 	struct poll *poll = fu_cmd(req, struct poll);
 
 	if (!(req->flags & FU_REQ_CLEANUP)) {
+		poll->number = stand_in(req->sqe_fd);
 		if (req->flags & FU_REQ_FIXED_FILE)
 			__atomic_fetch_add(&polls_fixed, 1, __ATOMIC_RELAXED);
 		else
-			__atomic_fetch_add(&polls_at[req->sqe_fd % NUMBERS], 1, __ATOMIC_RELAXED);
+			__atomic_fetch_add(&polls_at[poll->number], 1, __ATOMIC_RELAXED);
 	}
 	req->flags |= FU_REQ_CLEANUP;
 	if (poll->multi && !poll->counted) {
@@ -91,11 +113,13 @@ static void count(struct fu_req *req)
 
 void fu_poll_add_cleanup(struct fu_req *req)
 {
+	const struct poll *poll = fu_cmd(req, struct poll);
+
 	if (req->flags & FU_REQ_FIXED_FILE)
 		__atomic_fetch_sub(&polls_fixed, 1, __ATOMIC_RELAXED);
 	else
-		__atomic_fetch_sub(&polls_at[req->sqe_fd % NUMBERS], 1, __ATOMIC_RELAXED);
-	if (fu_cmd(req, struct poll)->counted)
+		__atomic_fetch_sub(&polls_at[poll->number], 1, __ATOMIC_RELAXED);
+	if (poll->counted)
 		__atomic_fetch_sub(&multis, 1, __ATOMIC_RELAXED);
 }
 
@@ -116,7 +140,7 @@ static void look(void)
 
 void fu_fd_reads(int fd)
 {
-	if (fu_unlikely(fu_load_relaxed(&polls_at[(u32)fd % NUMBERS]) ||
+	if (fu_unlikely(fu_load_relaxed(&polls_at[stand_in((u32)fd)]) ||
 	                fu_load_relaxed(&polls_fixed)))
 		look();
 }

@@ -83,19 +83,24 @@ FU_EXPORT int fanotify_init(unsigned flags, unsigned event_flags)
 	return fu_next.fanotify_init(flags, event_flags);
 }
 
+static void duped(int oldfd, int newfd)
+{
+	fu_fd_aliased(oldfd, newfd);
+	if (fu_have_rings()) {
+		fu_fd_duped(oldfd, newfd);
+	}
+}
+
 long fu_dup(int fd)
 {
 	long ret;
 
-	if (!fu_have_rings()) {
-		return fu_sys(SYS_dup, fd);
-	}
-	if (fu_fd_is_engine(fd)) {
+	if (fu_have_rings() && fu_fd_is_engine(fd)) {
 		return -EBADF;
 	}
 	ret = fu_sys(SYS_dup, fd);
 	if (!fu_is_err(ret)) {
-		fu_fd_duped(fd, (int)ret);
+		duped(fd, (int)ret);
 	}
 	return ret;
 }
@@ -104,16 +109,15 @@ long fu_dup_to(long nr, int oldfd, int newfd, int flags)
 {
 	long ret;
 
-	if (!fu_have_rings()) {
-		return fu_sys(nr, oldfd, newfd, flags);
-	}
-	if (fu_fd_is_engine(oldfd) || fu_fd_is_engine(newfd)) {
+	if (fu_have_rings() && (fu_fd_is_engine(oldfd) || fu_fd_is_engine(newfd))) {
 		return -EBADF;
 	}
 	ret = fu_sys(nr, oldfd, newfd, flags);
 	if (!fu_is_err(ret) && oldfd != newfd) {
-		fu_fd_closed(newfd);
-		fu_fd_duped(oldfd, newfd);
+		if (fu_have_rings()) {
+			fu_fd_closed(newfd);
+		}
+		duped(oldfd, newfd);
 	}
 	return ret;
 }
@@ -146,8 +150,8 @@ long fu_fcntl(int fd, int cmd, long arg)
 		return -EBADF;
 	}
 	ret = fu_sys(SYS_fcntl, fd, cmd, arg);
-	if (is_dup_cmd(cmd) && !fu_is_err(ret) && fu_have_rings()) {
-		fu_fd_duped(fd, (int)ret);
+	if (is_dup_cmd(cmd) && !fu_is_err(ret)) {
+		duped(fd, (int)ret);
 	}
 	return ret;
 }

@@ -6,6 +6,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/sendfile.h>
@@ -23,7 +24,7 @@ static int setup(void **state)
 	(void)state;
 	if (pipe(fds))
 		return -1;
-	return tr_init(&ring, 16, 0);
+	return tr_init(&ring, 64, 0);
 }
 
 static int teardown(void **state)
@@ -286,6 +287,72 @@ static void test_registered(void **state)
 	tr_exit(&other);
 }
 
+/* A duplicate, by each of the calls that make one; `old` is where it comes from. */
+static int duplicate(int how, int old)
+{
+	int fd;
+
+	switch (how) {
+	case 0:
+		return dup(old);
+	case 1:
+		fd = dup(fds[1]);
+		return dup2(old, fd);
+	case 2:
+		fd = dup(fds[1]);
+		return dup3(old, fd, O_CLOEXEC);
+	default:
+		return fcntl(old, F_DUPFD, 100);
+	}
+}
+
+static void *write_and_read(void *arg)
+{
+	const int *fd = arg;
+	char c;
+
+	return write(fds[1], "x", 1) == 1 && read(*fd, &c, 1) == 1 ? arg : NULL;
+}
+
+/*
+ * Polls of one number, more than are looked at together; a thread that has none reads by the
+ * number of a duplicate.
+ */
+static void read_by_duplicate(int polled, int other)
+{
+	pthread_t thread;
+	void *done;
+
+	for (int i = 0; i < 40; i++) {
+		tr_prep(&ring, IORING_OP_POLL_ADD, polled, NULL, 0, 0, 1)->poll32_events = POLLIN;
+		assert_int_equal(tr_submit(&ring), 1);
+	}
+	assert_int_equal(pthread_create(&thread, NULL, write_and_read, &other), 0);
+	assert_int_equal(pthread_join(thread, &done), 0);
+	assert_non_null(done);
+	for (int i = 0; i < 40; i++)
+		tr_expect(&ring, 1, POLLIN, 0);
+}
+
+static void test_duplicates(void **state)
+{
+	(void)state;
+	for (int how = 0; how < 4; how++) {
+		int copy = duplicate(how, fds[0]);
+		int second = duplicate(how, copy);
+
+		assert_true(copy >= 0 && second >= 0);
+		read_by_duplicate(fds[0], copy);
+		read_by_duplicate(copy, fds[0]);
+		read_by_duplicate(second, fds[0]);
+		read_by_duplicate(fds[0], second);
+		close(copy);
+		read_by_duplicate(second, fds[0]);
+		read_by_duplicate(fds[0], second);
+		close(second);
+	}
+}
+
 static void test_polled_ring(void **state)
 {
 	struct tr_ring other;
@@ -309,7 +376,7 @@ static const struct CMUnitTest tests[] = {
 	ON_PIPE(test_read_away),   ON_PIPE(test_written_twice),    ON_PIPE(test_messages),
 	ON_PIPE(test_one_shot),    ON_PIPE(test_read_by_ring),     ON_PIPE(test_own_eventfd),
 	ON_PIPE(test_polled_ring), ON_PIPE(test_several_messages), ON_PIPE(test_moved),
-	ON_PIPE(test_connections), ON_PIPE(test_registered),
+	ON_PIPE(test_connections), ON_PIPE(test_registered),       ON_PIPE(test_duplicates),
 };
 
 TR_MAIN("poll edges", tests)
