@@ -54,7 +54,6 @@ struct poll_update {
 	u64 new_user_data;
 	u32 events;
 	u32 flags;
-	bool multi;
 };
 
 static u32 parse_events(const struct fu_sqe *sqe)
@@ -75,7 +74,8 @@ int fu_poll_add_prep(struct fu_req *req, const struct fu_sqe *sqe)
 	if ((flags & IORING_POLL_ADD_MULTI) && (req->flags & FU_REQ_CQE_SKIP))
 		return -EINVAL;
 	*poll = (struct poll){ .events = parse_events(sqe),
-		               .multi = !!(flags & IORING_POLL_ADD_MULTI) };
+		               .multi = (flags & IORING_POLL_ADD_MULTI) &&
+		                        !(sqe->op_flags & EPOLLONESHOT) };
 	return 0;
 }
 
@@ -291,13 +291,12 @@ int fu_poll_remove_prep(struct fu_req *req, const struct fu_sqe *sqe)
 	if (flags & ~(u32)(IORING_POLL_UPDATE_EVENTS | IORING_POLL_UPDATE_USER_DATA |
 	                   IORING_POLL_ADD_MULTI))
 		return -EINVAL;
-	/* MULTI describes new events; alone it means nothing. */
+	/* An update leaves a poll one-shot or multishot; MULTI alone is refused all the same. */
 	if (flags == IORING_POLL_ADD_MULTI)
 		return -EINVAL;
 	*upd = (struct poll_update){ .old_user_data = sqe->addr,
 		                     .new_user_data = sqe->off,
-		                     .flags = flags,
-		                     .multi = !!(flags & IORING_POLL_ADD_MULTI) };
+		                     .flags = flags };
 	if (!(flags & IORING_POLL_UPDATE_USER_DATA) && sqe->off)
 		return -EINVAL;
 	if (flags & IORING_POLL_UPDATE_EVENTS)
@@ -373,16 +372,15 @@ int fu_poll_remove_issue(struct fu_req *req, u32 issue_flags)
 	if (target && (upd->flags & (IORING_POLL_UPDATE_EVENTS | IORING_POLL_UPDATE_USER_DATA))) {
 		struct poll *poll = fu_cmd(target, struct poll);
 
-		if (upd->flags & IORING_POLL_UPDATE_EVENTS) {
-			poll->events = upd->events;
-			poll->multi = upd->multi;
-		}
+		if (upd->flags & IORING_POLL_UPDATE_EVENTS)
+			poll->events = (poll->events & EPOLLEXCLUSIVE) | (upd->events & 0xffffU);
 		if (upd->flags & IORING_POLL_UPDATE_USER_DATA)
 			target->user_data = upd->new_user_data;
 		fu_poller_release(target);
 		ret = fu_poll_add_issue(target, 0);
+		/* The update has its CQE before what it leads to. */
 		if (ret == FU_DONE)
-			fu_req_done(target);
+			fu_req_task_work(target, fu_req_tw_done);
 		else if (ret < 0)
 			fu_req_fail(target, ret);
 		ret = 0;

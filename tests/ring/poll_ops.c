@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -207,6 +208,56 @@ static void test_flags(void **state)
 	close(p[1]);
 }
 
+/* New events leave a poll what it was: one-shot or multishot, whatever else the update says. */
+static void test_update_keeps_kind(void **state)
+{
+	uint64_t one = 1;
+
+	(void)state;
+	for (unsigned i = 0; i < 8; i++) {
+		unsigned multi = i & 1 ? IORING_POLL_ADD_MULTI : 0;
+		unsigned says = i & 2 ? IORING_POLL_ADD_MULTI : 0;
+		bool ready = i & 4;
+		int fd = eventfd(0, EFD_NONBLOCK);
+
+		tr_prep(&ring, IORING_OP_POLL_ADD, fd, NULL, multi, 0, 1)->poll32_events = POLLPRI;
+		if (ready)
+			assert_int_equal(write(fd, &one, sizeof(one)), sizeof(one));
+		tr_prep(&ring, IORING_OP_POLL_REMOVE, -1, (void *)1,
+		        IORING_POLL_UPDATE_EVENTS | says, 0, 2)
+		        ->poll32_events = POLLIN;
+		assert_int_equal(tr_submit(&ring), 2);
+		expect(2, 0);
+		if (!ready)
+			assert_int_equal(write(fd, &one, sizeof(one)), sizeof(one));
+		tr_expect(&ring, 1, POLLIN, multi ? IORING_CQE_F_MORE : 0);
+		if (multi) {
+			assert_int_equal(write(fd, &one, sizeof(one)), sizeof(one));
+			tr_expect(&ring, 1, POLLIN, IORING_CQE_F_MORE);
+			tr_prep(&ring, IORING_OP_POLL_REMOVE, -1, (void *)1, 0, 0, 2);
+			assert_int_equal(tr_submit(&ring), 1);
+			expect(2, 0);
+			expect(1, -ECANCELED);
+		}
+		close(fd);
+	}
+}
+
+/* epoll's flag for once counts for more than IORING_POLL_ADD_MULTI. */
+static void test_multishot_once(void **state)
+{
+	uint64_t one = 1;
+	int fd = eventfd(0, EFD_NONBLOCK);
+
+	(void)state;
+	tr_prep(&ring, IORING_OP_POLL_ADD, fd, NULL, IORING_POLL_ADD_MULTI, 0, 1)->poll32_events =
+	        POLLIN | EPOLLONESHOT;
+	assert_int_equal(tr_submit(&ring), 1);
+	assert_int_equal(write(fd, &one, sizeof(one)), sizeof(one));
+	expect(1, POLLIN);
+	close(fd);
+}
+
 static const struct CMUnitTest tests[] = {
 	ON_RING(test_ready_at_once),
 	ON_RING(test_waits_once),
@@ -216,6 +267,8 @@ static const struct CMUnitTest tests[] = {
 	ON_RING(test_in_and_out_apart),
 	ON_RING(test_closed_while_polled),
 	ON_RING(test_flags),
+	ON_RING(test_update_keeps_kind),
+	ON_RING(test_multishot_once),
 };
 
 TR_MAIN("poll_ops", tests)
