@@ -85,7 +85,7 @@ s64 fu_orphans_look(struct fu_ctx *ctx, s64 left_ns)
 		if (!owner || (self && (owner == self->tid || owner == self->pid)))
 			continue;
 		others = true;
-		if (due > now || !fu_tid_is_dead(owner) ||
+		if (due > now || !fu_process_is_dead(owner) ||
 		    !__atomic_compare_exchange_n(&r->owner, &owner, 0, false, __ATOMIC_ACQ_REL,
 		                                 __ATOMIC_RELAXED))
 			continue;

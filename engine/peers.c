@@ -38,7 +38,7 @@ static bool is_gone(const struct fu_peer *peer)
 {
 	u32 tid = fu_load_acquire(&peer->tid);
 
-	return fu_tid_is_dead(tid ? tid : fu_load_relaxed(&peer->pid));
+	return fu_process_is_dead(tid ? tid : fu_load_relaxed(&peer->pid));
 }
 
 /* ---- being there ---- */

@@ -201,5 +201,5 @@ long fu_sqpoll_wait_room(struct fu_ctx *ctx)
 
 bool fu_sqpoll_dead(struct fu_ctx *ctx)
 {
-	return !ctx->sq && fu_tid_is_dead(ctx->ring.ctrl->creator);
+	return !ctx->sq && fu_process_is_dead(ctx->ring.ctrl->creator);
 }

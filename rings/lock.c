@@ -72,13 +72,22 @@ long fu_futex_wake(u32 *word, int count)
 	return fu_sys(SYS_futex, word, FUTEX_WAKE, count, 0, 0, 0);
 }
 
-/* The state of a thread as /proc has it, 0 if there is no telling. */
-static char thread_state(u32 tid)
+/* What /proc says of a thread; `state` is 0 if there is no telling. */
+struct thread_stat {
+	char state;
+	u32 threads; /* of its process */
+};
+
+/* Which of the fields behind the state tells how many threads there are. */
+#define FIELD_THREADS 17
+
+static struct thread_stat thread_stat(u32 tid)
 {
-	char path[32] = "/proc/", digits[10], stat[96];
+	char path[32] = "/proc/", digits[10], text[512];
+	struct thread_stat stat = { 0 };
 	size_t n = 0, at = sizeof("/proc/") - 1;
-	char state = 0;
-	long fd, bytes;
+	long fd, bytes, name_end = 0;
+	int field = 0;
 
 	do {
 		digits[n++] = (char)('0' + tid % 10);
@@ -91,30 +100,55 @@ static char thread_state(u32 tid)
 	path[at] = 0;
 	fd = fu_sys(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
-		return 0;
-	bytes = fu_sys(SYS_read, fd, stat, sizeof(stat));
+		return stat;
+	bytes = fu_sys(SYS_read, fd, text, sizeof(text));
 	fu_sys(SYS_close, fd);
-	/* Behind the name in parentheses, which may hold some itself. */
-	for (long i = 0; i + 2 < bytes; i++) {
-		if (stat[i] == ')')
-			state = stat[i + 2];
+	/* The state is behind the name in parentheses, which may hold some itself. */
+	for (long i = 0; i < bytes; i++) {
+		if (text[i] == ')')
+			name_end = i;
 	}
-	return state;
+	for (long i = name_end + 2; name_end && i < bytes && field <= FIELD_THREADS; i++) {
+		if (text[i] == ' ')
+			field++;
+		else if (field == 0)
+			stat.state = text[i];
+		else if (field == FIELD_THREADS)
+			stat.threads = stat.threads * 10 + (u32)(text[i] - '0');
+	}
+	return stat;
+}
+
+static bool has_ended(char state)
+{
+	return state == 'Z' || state == 'X';
+}
+
+/* Is it a child of ours that has ended as a whole? One that nobody has waited for yet can still be
+ * sent a signal. */
+static bool is_dead_child(u32 pid)
+{
+	siginfo_t info = { .si_pid = 0 };
+
+	return fu_sys(SYS_waitid, P_PID, pid, &info, WEXITED | WNOHANG | WNOWAIT, NULL) == 0 &&
+	       info.si_pid == (pid_t)pid;
 }
 
 bool fu_tid_is_dead(u32 tid)
 {
-	siginfo_t info = { .si_pid = 0 };
-	char state;
+	return fu_sys(SYS_tkill, tid, 0) == -ESRCH || is_dead_child(tid) ||
+	       has_ended(thread_stat(tid).state);
+}
 
-	if (fu_sys(SYS_tkill, tid, 0) == -ESRCH)
+bool fu_process_is_dead(u32 pid)
+{
+	struct thread_stat stat;
+
+	if (fu_sys(SYS_kill, pid, 0) == -ESRCH || is_dead_child(pid))
 		return true;
-	/* One that nobody has waited for yet can still be sent a signal: a child of ours, or not.
-	 */
-	if (fu_sys(SYS_waitid, P_PID, tid, &info, WEXITED | WNOHANG | WNOWAIT, NULL) == 0)
-		return info.si_pid == (pid_t)tid;
-	state = thread_state(tid);
-	return state == 'Z' || state == 'X';
+	/* The first thread may have left the others behind. */
+	stat = thread_stat(pid);
+	return has_ended(stat.state) && stat.threads <= 1;
 }
 
 static bool owner_is_dead(u32 word)

@@ -125,6 +125,11 @@ static inline bool fu_lock_is_mine(const struct fu_lock *lock)
  * Several system calls.
  */
 bool fu_tid_is_dead(u32 tid);
+/*
+ * The same for a process as a whole, by its own id or that of a thread which ends with it. Its
+ * first thread may end before the others.
+ */
+bool fu_process_is_dead(u32 pid);
 
 /*
  * futex on a word that may be shared between processes. The wait returns 0 when

@@ -367,6 +367,62 @@ static void test_creator_of_sqpoll_dies(void **state)
 	assert_int_equal(in_child(creator_of_sqpoll_dies, 20), 0);
 }
 
+/* A process goes on without its first thread, and its ring with it. */
+static struct tr_ring headless;
+
+static char state_of(pid_t pid)
+{
+	char name[40], text[64], state = 0;
+	FILE *f;
+
+	snprintf(name, sizeof(name), "/proc/%d/stat", pid);
+	f = fopen(name, "r");
+	TR_CHILD_CHECK(f && fgets(text, sizeof(text), f));
+	sscanf(strrchr(text, ')'), ") %c", &state);
+	fclose(f);
+	return state;
+}
+
+static void *goes_on(void *arg)
+{
+	pid_t pid;
+
+	(void)arg;
+	while (state_of(getpid()) != 'Z')
+		tr_sleep_ms(1);
+	pid = fork();
+	if (pid == 0) {
+		struct io_uring_cqe cqe;
+
+		TR_CHILD_CHECK(tr_sys_enter(headless.fd, 0, 0, IORING_ENTER_SQ_WAKEUP, NULL, 0) ==
+		               0);
+		tr_prep(&headless, IORING_OP_NOP, -1, NULL, 0, 0, 7);
+		tr_publish(&headless);
+		TR_CHILD_CHECK(tr_sys_enter(headless.fd, 1, 0, IORING_ENTER_SQ_WAKEUP, NULL, 0) ==
+		               1);
+		TR_CHILD_CHECK(tr_wait(&headless, &cqe) == 0 && cqe.user_data == 7);
+		_exit(0);
+	}
+	TR_CHILD_CHECK(tr_wait_child(pid) == 0);
+	_exit(0);
+}
+
+static void first_thread_ends(void)
+{
+	struct io_uring_params params = { .flags = IORING_SETUP_SQPOLL, .sq_thread_idle = 1 };
+	pthread_t thread;
+
+	TR_CHILD_CHECK(tr_init_params(&headless, 4, &params, TR_ONE_MMAP) == 0);
+	TR_CHILD_CHECK(pthread_create(&thread, NULL, goes_on, NULL) == 0);
+	pthread_exit(NULL);
+}
+
+static void test_first_thread_of_sqpoll_ends(void **state)
+{
+	(void)state;
+	assert_int_equal(in_child(first_thread_ends, 20), 0);
+}
+
 /* The process that made the rings is gone before its children use them. */
 static void creator_leaves(void)
 {
@@ -606,6 +662,7 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(test_daemon),
 	cmocka_unit_test(test_killed_and_not_waited_for),
 	cmocka_unit_test(test_creator_of_sqpoll_dies),
+	cmocka_unit_test(test_first_thread_of_sqpoll_ends),
 };
 
 TR_MAIN("home family", tests)
