@@ -374,6 +374,7 @@ int fu_req_hold_file(struct fu_req *req)
 {
 	int ret = assign_file(req);
 
+	fu_req_hold_nodes(req);
 	if (ret || !req->op->needs_file || req->node || (req->flags & FU_REQ_OWN_FD))
 		return ret;
 	ret = fu_fd_dup_high(req->fd);

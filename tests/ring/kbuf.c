@@ -345,6 +345,36 @@ static void test_multishot_fair(void **state)
 	close(other[1]);
 }
 
+/* It keeps its registered file meanwhile, if that is taken out of the table. */
+static void test_multishot_keeps_file(void **state)
+{
+	char data[3 * BYTES] = { 0 };
+	int none = -1, got = 0, updated = 0;
+	struct io_uring_sqe *sqe;
+
+	(void)state;
+	assert_int_equal(register_ring(0), 0);
+	fill(bufs, ENTRIES);
+	assert_int_equal(tr_sys_register(ring.fd, IORING_REGISTER_FILES, sock, 1), 0);
+	send_bytes(sizeof(data));
+	sqe = prep(IORING_OP_RECV, 0, BYTES, RECV_BUNDLE);
+	sqe->ioprio |= IORING_RECV_MULTISHOT;
+	sqe->flags |= IOSQE_FIXED_FILE;
+	sqe->user_data = 1;
+	tr_prep(&ring, IORING_OP_FILES_UPDATE, -1, &none, 1, 0, 2);
+	assert_int_equal(tr_submit(&ring), 2);
+	while (got < 3 || !updated) {
+		struct io_uring_cqe cqe;
+
+		assert_int_equal(tr_wait_ms(&ring, &cqe, 2000), 0);
+		assert_int_equal(cqe.res, cqe.user_data == 1 ? BYTES : 1);
+		if (cqe.user_data == 1)
+			got++;
+		else
+			updated++;
+	}
+}
+
 static void test_multishot_ends(void **state)
 {
 	(void)state;
@@ -447,11 +477,21 @@ static void test_memory_gone(void **state)
 }
 
 static const struct CMUnitTest tests[] = {
-	ON_RING(test_legacy),         ON_RING(test_file_keeps),      ON_RING(test_incremental),
-	ON_RING(test_bundle),         ON_RING(test_multishot_limit), ON_RING(test_multishot_ends),
-	ON_RING(test_read_multishot), ON_RING(test_recvmsg_layout),  ON_RING(test_mapped_ring),
-	ON_RING(test_memory_gone),    ON_RING(test_min_left),        ON_RING(test_multishot_fair),
-	ON_RING(test_legacy_kept),    ON_RING(test_worker_consumes),
+	ON_RING(test_legacy),
+	ON_RING(test_file_keeps),
+	ON_RING(test_incremental),
+	ON_RING(test_bundle),
+	ON_RING(test_multishot_limit),
+	ON_RING(test_multishot_ends),
+	ON_RING(test_read_multishot),
+	ON_RING(test_recvmsg_layout),
+	ON_RING(test_mapped_ring),
+	ON_RING(test_memory_gone),
+	ON_RING(test_min_left),
+	ON_RING(test_multishot_fair),
+	ON_RING(test_multishot_keeps_file),
+	ON_RING(test_legacy_kept),
+	ON_RING(test_worker_consumes),
 };
 
 TR_MAIN("kbuf", tests)
