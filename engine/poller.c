@@ -291,7 +291,8 @@ static void close_set(void)
 	fu_timers_unprogram();
 	fu_fd_close(poller.wakefd);
 	fu_fd_close(poller.epfd);
-	poller.epfd = poller.wakefd = -1;
+	fu_store_relaxed(&poller.epfd, -1);
+	fu_store_relaxed(&poller.wakefd, -1);
 }
 
 bool fu_poller_has_requests(const struct fu_ctx *ctx)
