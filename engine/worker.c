@@ -30,7 +30,8 @@ struct class
 {
 	struct fu_list queue;
 	u32 workers, idle, max;
-	u32 wake; /* futex: bumped to wake one idle worker */
+	u32 called; /* have been idle and are on their way: no longer in `idle` */
+	u32 wake;   /* futex: bumped to wake one idle worker */
 };
 
 static struct {
@@ -117,7 +118,11 @@ static bool wait_for_work(struct class *c)
 	fu_unlock(&pool.lock);
 	ret = fu_futex_wait(&c->wake, seq, IDLE_NS);
 	fu_lock(&pool.lock);
-	c->idle--;
+	/* Any of the sleepers may be the one that was meant. */
+	if (c->called)
+		c->called--;
+	else
+		c->idle--;
 	return ret != -ETIMEDOUT || c->wake != seq || !fu_list_empty(&c->queue);
 }
 
@@ -156,6 +161,8 @@ static void *worker_main(void *arg)
 
 static void wake_one(struct class *c)
 {
+	c->idle--;
+	c->called++;
 	c->wake++;
 	fu_futex_wake(&c->wake, 1);
 }
