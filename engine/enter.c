@@ -162,6 +162,7 @@ long fu_io_uring_enter(u32 fd, u32 to_submit, u32 min_complete, u32 flags, const
 {
 	struct fu_ctx *ctx;
 	long ret = 0, waited;
+	u32 stay = 0;
 	int err;
 
 	fu_process_enter();
@@ -172,7 +173,7 @@ long fu_io_uring_enter(u32 fd, u32 to_submit, u32 min_complete, u32 flags, const
 	ctx = flags & IORING_ENTER_REGISTERED_RING ? fu_ringfd_registered(fd, &err)
 	                                           : fu_ctx_get(fd, &err);
 	if (ctx)
-		fu_stay_begin(ctx, __builtin_frame_address(0));
+		stay = fu_stay_begin(ctx, __builtin_frame_address(0));
 	fu_critical_leave();
 	if (!ctx)
 		return err;
@@ -197,8 +198,8 @@ out:
 	if (fu_load_relaxed(&ctx->ring.ctrl->polled) && !(flags & IORING_ENTER_REGISTERED_RING))
 		fu_ctx_settle(ctx, (int)fd);
 	fu_critical_enter();
-	fu_stay_end();
-	fu_ctx_put(ctx);
+	if (fu_stay_end(stay))
+		fu_ctx_put(ctx);
 	fu_critical_leave();
 	fu_stats_touch();
 	return ret;

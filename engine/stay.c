@@ -2,7 +2,8 @@
  * Jumps out of io_uring_enter; see stay.h. The preload layer tells of each longjmp where it goes.
  * One that leaves a handler which has interrupted a wait goes to a frame further out on the same
  * stack than the wait's. One within the handler goes to a frame between the two; and one to another
- * stack may come back, so nothing is given back then.
+ * stack may come back, so nothing is given back then. Where that stack lies close above it cannot
+ * be told from this one, and the wait finds on its return that it holds nothing any more.
  */
 #include "engine/stay.h"
 
@@ -15,6 +16,15 @@
 
 __thread struct fu_stays fu_stays __attribute__((tls_model("initial-exec")));
 
+static void forget(u32 index)
+{
+	struct fu_stays *s = &fu_stays;
+
+	s->n--;
+	for (u32 i = index; i < s->n; i++)
+		fu_memcpy(&s->at[i], &s->at[i + 1], sizeof(s->at[i]));
+}
+
 void fu_stays_full(void)
 {
 	struct fu_stays *s = &fu_stays;
@@ -25,36 +35,54 @@ void fu_stays_full(void)
 		s->n = 0;
 		return;
 	}
-	s->n--;
-	for (u32 i = 0; i < s->n; i++)
-		fu_memcpy(&s->at[i], &s->at[i + 1], sizeof(s->at[i]));
+	forget(0);
 }
 
-/* The innermost one, if it is of this ring. */
-static struct fu_stay *innermost(const struct fu_ctx *ctx)
+static struct fu_stay *find(u32 id)
 {
 	struct fu_stays *s = &fu_stays;
 
-	return s->n && s->at[s->n - 1].ctx == ctx ? &s->at[s->n - 1] : NULL;
+	for (u32 i = s->n; i-- > 0;) {
+		if (s->at[i].id == id)
+			return &s->at[i];
+	}
+	return NULL;
 }
 
-void fu_stay_waits(struct fu_ctx *ctx)
+bool fu_stay_end_slow(u32 id)
 {
-	struct fu_stay *stay = innermost(ctx);
+	struct fu_stay *stay = find(id);
+
+	if (!stay)
+		return false;
+	forget((u32)(stay - fu_stays.at));
+	return true;
+}
+
+u32 fu_stay_waits(struct fu_ctx *ctx)
+{
+	struct fu_stays *s = &fu_stays;
+	u32 id = 0;
 
 	fu_critical_enter();
 	__atomic_fetch_add(&ctx->ring.ctrl->waiters, 1, __ATOMIC_SEQ_CST);
-	if (stay)
-		stay->waits = true;
+	if (s->n && s->at[s->n - 1].ctx == ctx) {
+		s->at[s->n - 1].waits = true;
+		id = s->at[s->n - 1].id;
+	}
 	fu_critical_leave();
+	return id;
 }
 
-void fu_stay_waited(struct fu_ctx *ctx)
+void fu_stay_waited(struct fu_ctx *ctx, u32 id)
 {
-	struct fu_stay *stay = innermost(ctx);
+	struct fu_stay *stay;
 
 	fu_critical_enter();
-	__atomic_fetch_sub(&ctx->ring.ctrl->waiters, 1, __ATOMIC_SEQ_CST);
+	stay = find(id);
+	/* Who has been given back is counted no more. */
+	if (stay || !id)
+		__atomic_fetch_sub(&ctx->ring.ctrl->waiters, 1, __ATOMIC_SEQ_CST);
 	if (stay)
 		stay->waits = false;
 	fu_critical_leave();

@@ -165,13 +165,14 @@ static long wait_following(struct waiter *w)
 	struct fu_ctrl *ctrl = w->ctx->ring.ctrl;
 	int fd = (int)w->arg->fd;
 	long ret;
+	u32 stay;
 
 	if (w->has_mask) {
 		/* Every post has to send its byte: one may go unseen with those we take out. */
 		__atomic_fetch_or(&ctrl->polled, FU_POLLED_EDGE, __ATOMIC_SEQ_CST);
 		fu_ctx_settle(w->ctx, fd);
 	}
-	fu_stay_waits(w->ctx);
+	stay = fu_stay_waits(w->ctx);
 	fu_poller_harvest();
 	do {
 		ret = wait_once(w);
@@ -179,7 +180,7 @@ static long wait_following(struct waiter *w)
 		if (!ret && w->has_mask)
 			fu_ringfd_lower(ctrl, fd);
 	} while (!ret);
-	fu_stay_waited(w->ctx);
+	fu_stay_waited(w->ctx, stay);
 	fu_leader_not_waiting();
 	return ret;
 }
@@ -245,7 +246,7 @@ long fu_wait_cqes(struct fu_ctx *ctx, u32 min_complete, const struct fu_wait_arg
 long fu_iopoll_reap(struct fu_ctx *ctx, u32 min_complete)
 {
 	struct fu_ctrl *ctrl = ctx->ring.ctrl;
-	u32 start = fu_load_acquire(ctx->ring.cq_tail);
+	u32 start = fu_load_acquire(ctx->ring.cq_tail), stay;
 	long ret = 0;
 
 	if (min_complete > ctx->ring.cq_entries)
@@ -254,7 +255,7 @@ long fu_iopoll_reap(struct fu_ctx *ctx, u32 min_complete)
 		run_pending(ctx);
 	if (fu_cq_ready(&ctx->ring))
 		return 0;
-	fu_stay_waits(ctx);
+	stay = fu_stay_waits(ctx);
 	for (;;) {
 		u32 seq = __atomic_load_n(&ctrl->wake_seq, __ATOMIC_SEQ_CST);
 
@@ -267,6 +268,6 @@ long fu_iopoll_reap(struct fu_ctx *ctx, u32 min_complete)
 			break;
 		ret = 0;
 	}
-	fu_stay_waited(ctx);
+	fu_stay_waited(ctx, stay);
 	return fu_cq_ready(&ctx->ring) ? 0 : ret;
 }

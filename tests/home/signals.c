@@ -431,6 +431,84 @@ static void test_jumps_leave_nothing(void **state)
 	close(p[1]);
 }
 
+/*
+ * A handler that goes on with another stack, close above, and comes back to the wait later, as
+ * coroutines do that take turns by a timer.
+ */
+enum { STACK = 256 * 1024, TURNS = 60, WAITS = 8 };
+
+static sigjmp_buf in_wait, in_turn;
+static ucontext_t outside, waiting, turning;
+static int turns_pipe[2];
+static long turns_grew;
+
+static void switch_stacks(int sig)
+{
+	(void)sig;
+	handled++;
+	if (!sigsetjmp(in_wait, 1))
+		siglongjmp(in_turn, 1);
+}
+
+static void take_turns(void)
+{
+	if (!sigsetjmp(in_turn, 1))
+		swapcontext(&turning, &outside);
+	siglongjmp(in_wait, 1);
+}
+
+static void wait_in_turns(void)
+{
+	static const struct itimerval on = { { 0, 500 }, { 0, 200 } }, off;
+	static struct tr_ring r;
+	static char c;
+	long before = 0;
+
+	for (volatile int i = 0; i < TURNS; i++) {
+		assert_int_equal(tr_init(&r, 8, 0), 0);
+		tr_prep(&r, IORING_OP_READ, turns_pipe[0], &c, 1, 0, 1);
+		assert_int_equal(tr_submit(&r), 1);
+		assert_int_equal(setitimer(ITIMER_REAL, &on, NULL), 0);
+		for (volatile int k = 0; k < WAITS; k++)
+			assert_int_equal(tr_sys_enter(r.fd, 0, 1, IORING_ENTER_GETEVENTS, NULL, 0),
+			                 -EINTR);
+		assert_int_equal(setitimer(ITIMER_REAL, &off, NULL), 0);
+		assert_int_equal(tr_do(&ring, IORING_OP_NOP, -1, NULL, 0, 0), 0);
+		tr_exit(&r);
+		if (i == TURNS / 4)
+			before = pages_mapped();
+	}
+	turns_grew = pages_mapped() - before;
+}
+
+static void test_stacks_in_turns(void **state)
+{
+	char *stacks =
+	        mmap(NULL, 2 * STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	(void)state;
+	if (SANITIZED)
+		skip();
+	assert_true(stacks != MAP_FAILED);
+	assert_int_equal(pipe(turns_pipe), 0);
+	getcontext(&turning);
+	turning.uc_stack = (stack_t){ .ss_sp = stacks + STACK, .ss_size = STACK };
+	makecontext(&turning, take_turns, 0);
+	assert_int_equal(swapcontext(&outside, &turning), 0);
+	signal(SIGALRM, switch_stacks);
+	getcontext(&waiting);
+	waiting.uc_stack = (stack_t){ .ss_sp = stacks, .ss_size = STACK };
+	waiting.uc_link = &outside;
+	makecontext(&waiting, wait_in_turns, 0);
+	assert_int_equal(swapcontext(&outside, &waiting), 0);
+	signal(SIGALRM, SIG_DFL);
+	assert_true(handled >= TURNS * WAITS);
+	assert_true(turns_grew < 256);
+	close(turns_pipe[0]);
+	close(turns_pipe[1]);
+	munmap(stacks, 2 * STACK);
+}
+
 /* ---- storms ---- */
 
 enum { STORM = 5000 };
@@ -722,6 +800,7 @@ static const struct CMUnitTest tests[] = {
 	ON_RING(test_setcontext),
 	ON_RING(test_jump_out_of_wait),
 	ON_RING(test_jumps_leave_nothing),
+	ON_RING(test_stacks_in_turns),
 	ON_RING(test_storm_at_process),
 	ON_RING(test_storm_at_thread),
 	ON_RING(test_storm_deferred),
