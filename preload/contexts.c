@@ -9,6 +9,7 @@
  * would return into a frame that is gone. These here look at the arguments and jump.
  */
 #include <ucontext.h>
+#include "preload/forward.h"
 #include "preload/init.h"
 #include "preload/next.h"
 #include "preload/signals.h"
@@ -56,31 +57,6 @@ __attribute__((used, visibility("hidden"))) void *fu_swapcontext(ucontext_t *old
 	return (void *)(uintptr_t)fu_next.swapcontext;
 }
 
-/* Every register that a function has to keep is the caller's when libc's function sees it. */
-#define WRAPPER(name)                          \
-	__asm__(".text\n"                      \
-	        ".globl " #name "\n"           \
-	        ".type " #name ", @function\n" \
-	        ".p2align 4\n" #name ":\n"     \
-	        "	.cfi_startproc\n"            \
-	        "	endbr64\n"                   \
-	        "	push %rdi\n"                 \
-	        "	.cfi_adjust_cfa_offset 8\n"  \
-	        "	push %rsi\n"                 \
-	        "	.cfi_adjust_cfa_offset 8\n"  \
-	        "	sub $8, %rsp\n"              \
-	        "	.cfi_adjust_cfa_offset 8\n"  \
-	        "	call fu_" #name "\n"   \
-	        "	add $8, %rsp\n"              \
-	        "	.cfi_adjust_cfa_offset -8\n" \
-	        "	pop %rsi\n"                  \
-	        "	.cfi_adjust_cfa_offset -8\n" \
-	        "	pop %rdi\n"                  \
-	        "	.cfi_adjust_cfa_offset -8\n" \
-	        "	jmp *%rax\n"                 \
-	        "	.cfi_endproc\n"              \
-	        ".size " #name ", .-" #name "\n")
-
-WRAPPER(getcontext);
-WRAPPER(setcontext);
-WRAPPER(swapcontext);
+FU_FORWARD(getcontext);
+FU_FORWARD(setcontext);
+FU_FORWARD(swapcontext);

@@ -5,6 +5,7 @@
  */
 #include <setjmp.h>
 #include "engine/entry.h"
+#include "preload/forward.h"
 #include "preload/init.h"
 #include "preload/next.h"
 
@@ -19,39 +20,16 @@ static void tell(const u64 *buffer)
 	fu_jumps((uintptr_t)__builtin_frame_address(0), to);
 }
 
-/* The buffer and the value to return stay where they are for libc's function, which is jumped to.
- */
-#define WRAPPER(name)                                                                        \
-	__attribute__((used, visibility("hidden"))) void *fu_jump_##name(const u64 *buffer); \
-	__attribute__((used, visibility("hidden"))) void *fu_jump_##name(const u64 *buffer)  \
-	{                                                                                    \
-		tell(buffer);                                                                \
-		return (void *)(uintptr_t)fu_next.name;                                      \
-	}                                                                                    \
-	__asm__(".text\n"                                                                    \
-	        ".globl " #name "\n"                                                         \
-	        ".type " #name ", @function\n"                                               \
-	        ".p2align 4\n" #name ":\n"                                                   \
-	        "	.cfi_startproc\n"                                                          \
-	        "	endbr64\n"                                                                 \
-	        "	push %rdi\n"                                                               \
-	        "	.cfi_adjust_cfa_offset 8\n"                                                \
-	        "	push %rsi\n"                                                               \
-	        "	.cfi_adjust_cfa_offset 8\n"                                                \
-	        "	sub $8, %rsp\n"                                                            \
-	        "	.cfi_adjust_cfa_offset 8\n"                                                \
-	        "	call fu_jump_" #name "\n"                                            \
-	        "	add $8, %rsp\n"                                                            \
-	        "	.cfi_adjust_cfa_offset -8\n"                                               \
-	        "	pop %rsi\n"                                                                \
-	        "	.cfi_adjust_cfa_offset -8\n"                                               \
-	        "	pop %rdi\n"                                                                \
-	        "	.cfi_adjust_cfa_offset -8\n"                                               \
-	        "	jmp *%rax\n"                                                               \
-	        "	.cfi_endproc\n"                                                            \
-	        ".size " #name ", .-" #name "\n")
+#define JUMP(name)                                                                      \
+	__attribute__((used, visibility("hidden"))) void *fu_##name(const u64 *buffer); \
+	__attribute__((used, visibility("hidden"))) void *fu_##name(const u64 *buffer)  \
+	{                                                                               \
+		tell(buffer);                                                           \
+		return (void *)(uintptr_t)fu_next.name;                                 \
+	}                                                                               \
+	FU_FORWARD(name)
 
-WRAPPER(longjmp);
-WRAPPER(_longjmp);
-WRAPPER(siglongjmp);
-WRAPPER(__longjmp_chk);
+JUMP(longjmp);
+JUMP(_longjmp);
+JUMP(siglongjmp);
+JUMP(__longjmp_chk);
