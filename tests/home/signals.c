@@ -450,8 +450,14 @@ static void switch_stacks(int sig)
 		siglongjmp(in_turn, 1);
 }
 
+/* With the signal blocked, or it might be handled on this stack. */
 static void take_turns(void)
 {
+	sigset_t alarm;
+
+	sigemptyset(&alarm);
+	sigaddset(&alarm, SIGALRM);
+	sigprocmask(SIG_BLOCK, &alarm, NULL);
 	if (!sigsetjmp(in_turn, 1))
 		swapcontext(&turning, &outside);
 	siglongjmp(in_wait, 1);
