@@ -38,6 +38,9 @@ struct walk {
 	size_t index; /* of the object in load order */
 };
 
+/* This library's own header, by the linker. */
+extern const ElfW(Ehdr) __ehdr_start __attribute__((visibility("hidden")));
+
 /* Objects up to this index were there at the start and stay; see fu_scan. */
 static size_t n_seen, n_initial;
 static u64 seen_adds, seen_subs;
@@ -279,13 +282,20 @@ static bool starts_with(const char *s, const char *prefix)
 	return true;
 }
 
+/* The library itself, whatever its name, and any other copy of it that bears its name. */
+static bool is_fakeuring(const struct dl_phdr_info *info)
+{
+	return info->dlpi_addr == (u64)(uintptr_t)&__ehdr_start ||
+	       starts_with(base_name(info->dlpi_name), "libfakeuring");
+}
+
 static bool is_left_out(const struct dl_phdr_info *info)
 {
 	const char *name = base_name(info->dlpi_name);
 
-	return starts_with(name, "libc.so.") || starts_with(name, "libc-2.") ||
-	       starts_with(name, "ld-linux") || starts_with(name, "ld-2.") ||
-	       starts_with(name, "linux-vdso") || starts_with(name, "libfakeuring");
+	return is_fakeuring(info) || starts_with(name, "libc.so.") ||
+	       starts_with(name, "libc-2.") || starts_with(name, "ld-linux") ||
+	       starts_with(name, "ld-2.") || starts_with(name, "linux-vdso");
 }
 
 static void add_text(struct fu_scan *s, const struct dl_phdr_info *info, const ElfW(Phdr) * ph)
