@@ -39,10 +39,9 @@
 #define CONTEXTS_MAX 32U
 #define RING_EVENTS  128U
 /*
- * A context makes the process's end take some tens of milliseconds: not for a few small
- * submissions, O_DIRECT or not.
+ * A context makes the process's end take some tens of milliseconds: not for a few requests,
+ * O_DIRECT or not, though they come together.
  */
-#define WORTH_BATCH 8U
 #define WORTH_TOTAL 64U
 #define RING_MAGIC  0xa10a10a1U
 
@@ -416,17 +415,14 @@ static bool blocking_allowed(struct fu_aio *aio, struct fu_req *req)
 /* Whether there is an AIO context, or reason enough to have one. */
 static bool available(struct fu_ctx *ctx, struct fu_req *req, u32 left)
 {
-	bool direct;
-
 	if (fu_likely(ctx->aio))
 		return true;
-	if (left >= WORTH_BATCH || ctx->aio_missed >= WORTH_TOTAL)
-		return get(ctx) != NULL;
-	direct = fu_file_info(req) & FU_FILE_DIRECT;
+	if (!left && !(fu_file_info(req) & FU_FILE_DIRECT))
+		return false;
 	/* What an earlier ring has left costs nothing more. */
-	if (direct && fu_load_relaxed(&pool.free))
+	if (ctx->aio_missed + left >= WORTH_TOTAL || fu_load_relaxed(&pool.free))
 		return get(ctx) != NULL;
-	ctx->aio_missed += direct || left != 0;
+	ctx->aio_missed++;
 	return false;
 }
 
