@@ -100,7 +100,12 @@ int fu_msg_check(int sock, const void *msg);
  */
 void fu_threads_differ(void);
 
-/* fork, around the real call, in this order; the child starts with no engine threads. */
+/*
+ * fork, around the real call, in this order; the child starts with no engine threads. The first is
+ * for the time before others, like allocators, have taken their locks for the fork: from then on
+ * the engine starts no threads. fu_fork_prepare does the same, if need be.
+ */
+void fu_fork_begin(void);
 void fu_fork_prepare(void);
 void fu_fork_parent(void);
 void fu_fork_child(void);

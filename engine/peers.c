@@ -85,6 +85,8 @@ void fu_peer_track(struct fu_req *req)
 
 void fu_peer_share(struct fu_ctx *ctx)
 {
+	if (fu_load_relaxed(&ctx->ring.ctrl->shared))
+		return;
 	fu_lock(&ctx->lock);
 	fu_store_relaxed(&ctx->ring.ctrl->shared, 1);
 	if (ctx->hash_count) {

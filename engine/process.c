@@ -15,6 +15,7 @@
 #include "engine/leaving.h"
 #include "engine/registry.h"
 #include "engine/ringfds.h"
+#include "engine/thread.h"
 #include "rings/fds.h"
 #include "rings/mem.h"
 #include "rings/shared.h"
@@ -34,6 +35,7 @@ static void become_this_process(void)
 		fu_shared_reset();
 		fu_user_reset();
 		fu_memset(&fu_counters, 0, sizeof(fu_counters));
+		fu_threads_reset();
 		fu_pool_reset();
 		fu_futex_reset();
 		fu_timers_reset();
@@ -64,11 +66,21 @@ void fu_process_enter(void)
 	fu_unlock(&init_lock);
 }
 
+void fu_fork_begin(void)
+{
+	if (!initialised)
+		return;
+	fu_process_enter();
+	/* First: this takes locks under which threads are started. */
+	fu_registry_each(fu_peer_share);
+	fu_threads_quiet();
+}
+
 void fu_fork_prepare(void)
 {
 	if (!initialised)
 		return;
-	fu_registry_each(fu_peer_share);
+	fu_fork_begin();
 	fu_self.forking = 1;
 	fu_registry_fork_prepare();
 	fu_fds_fork_prepare();
@@ -77,6 +89,7 @@ void fu_fork_prepare(void)
 
 void fu_fork_parent(void)
 {
+	fu_threads_quiet_over();
 	/* Another thread may have brought the engine up after we had prepared nothing. */
 	if (!fu_self.forking)
 		return;

@@ -39,13 +39,122 @@ struct kernel_sigaction {
 	u64 mask;
 };
 
+/*
+ * Libc, or what stands in for it, has locks of its own when a thread begins and when it ends. The
+ * child of a fork that comes just then finds them taken for good, and hangs when it starts a
+ * thread itself. The kernel's io_uring starts none that a fork could meet.
+ */
+#define ENDING_MAX 64
+#define WAIT_NAPS  5000 /* not forever: such a lock may be held by whoever forks */
+#define NAP_NS     200000
+
+static struct {
+	u32 forks;              /* threads that fork; all atomic */
+	u32 starting;           /* engine threads that libc has still to bring up */
+	u32 ending[ENDING_MAX]; /* their ids: they are libc's alone by now; 0: free */
+} quiet;
+
+static void nap(void)
+{
+	static const u64 ts[2] = { 0, NAP_NS };
+
+	fu_sys(SYS_nanosleep, ts, NULL);
+}
+
+static void start_begins(void)
+{
+	for (int i = 0;; i++) {
+		__atomic_fetch_add(&quiet.starting, 1, __ATOMIC_SEQ_CST);
+		if (fu_likely(!__atomic_load_n(&quiet.forks, __ATOMIC_SEQ_CST)) || fu_self.quiet ||
+		    i == WAIT_NAPS)
+			return;
+		__atomic_fetch_sub(&quiet.starting, 1, __ATOMIC_SEQ_CST);
+		nap();
+	}
+}
+
+static void start_ends(void)
+{
+	__atomic_fetch_sub(&quiet.starting, 1, __ATOMIC_SEQ_CST);
+}
+
+static bool has_ended(u32 tid)
+{
+	return !tid || fu_sys(SYS_tgkill, fu_sys(SYS_getpid), tid, 0) == -ESRCH;
+}
+
+static void ends(void)
+{
+	u32 me = fu_tid();
+
+	for (u32 i = 0; i < ENDING_MAX; i++) {
+		u32 tid = fu_load_relaxed(&quiet.ending[i]);
+
+		if (has_ended(tid) &&
+		    __atomic_compare_exchange_n(&quiet.ending[i], &tid, me, false, __ATOMIC_SEQ_CST,
+		                                __ATOMIC_RELAXED))
+			return;
+	}
+}
+
+/* Forgets those that have ended. Whether there are others. */
+static bool any_ending(void)
+{
+	bool any = false;
+
+	for (u32 i = 0; i < ENDING_MAX; i++) {
+		u32 tid = __atomic_load_n(&quiet.ending[i], __ATOMIC_SEQ_CST);
+
+		if (tid && has_ended(tid))
+			__atomic_compare_exchange_n(&quiet.ending[i], &tid, 0, false,
+			                            __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+		else if (tid)
+			any = true;
+	}
+	return any;
+}
+
+void fu_threads_quiet(void)
+{
+	if (!fu_self.quiet) {
+		fu_self.quiet = 1;
+		__atomic_fetch_add(&quiet.forks, 1, __ATOMIC_SEQ_CST);
+	}
+	for (int i = 0; i < WAIT_NAPS; i++) {
+		if (!__atomic_load_n(&quiet.starting, __ATOMIC_SEQ_CST) && !any_ending())
+			return;
+		nap();
+	}
+	/* Ids of threads that have ended long ago may be others' now. */
+	for (u32 i = 0; i < ENDING_MAX; i++)
+		fu_store_relaxed(&quiet.ending[i], 0);
+}
+
+void fu_threads_quiet_over(void)
+{
+	if (!fu_self.quiet)
+		return;
+	fu_self.quiet = 0;
+	__atomic_fetch_sub(&quiet.forks, 1, __ATOMIC_SEQ_CST);
+}
+
+void fu_threads_reset(void)
+{
+	fu_self.quiet = 0;
+	fu_memset(&quiet, 0, sizeof(quiet));
+}
+
 static void *thread_main(void *p)
 {
 	struct start start = *(struct start *)p;
+	void *ret;
 
+	start_ends();
 	fu_free(p, sizeof(struct start));
 	fu_self.engine = 1;
-	return start.fn(start.arg);
+	ret = start.fn(start.arg);
+	ends();
+	return ret;
 }
 
 /* ---- vector registers ---- */
@@ -133,7 +242,10 @@ int fu_thread_start(void *(*fn)(void *), void *arg)
 		return -EAGAIN;
 	}
 	fu_sys(SYS_rt_sigprocmask, SIG_SETMASK, &all, &old, 8);
+	start_begins();
 	fu_call_keeping_vectors(create, &c);
+	if (c.ret)
+		start_ends();
 	fu_sys(SYS_rt_sigprocmask, SIG_SETMASK, &old, 0, 8);
 	if (c.ret)
 		fu_free(c.start, sizeof(*c.start));

@@ -19,6 +19,16 @@ void fu_call_keeping_vectors(void (*fn)(void *), void *arg);
 /* The number of processors in the first `bytes` of a set. */
 u32 fu_cpu_count(const cpu_set_t *cpus, size_t bytes);
 
+/*
+ * The calling thread is about to fork: until fu_threads_quiet_over none of the engine's threads is
+ * in libc, on its way in or out. Waits for those that are, but not forever. May be called twice.
+ */
+void fu_threads_quiet(void);
+/* Nothing unless fu_threads_quiet was called before. */
+void fu_threads_quiet_over(void);
+/* In a forked child. */
+void fu_threads_reset(void);
+
 /* Names the calling thread `prefix` and the process id, as the kernel names its own. */
 void fu_thread_name(const char *prefix);
 

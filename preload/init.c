@@ -204,6 +204,7 @@ static void before_ring(void)
 	}
 	fu_critical_leave();
 	fu_handlers_take_over();
+	fu_process_before_ring();
 }
 
 /* Loads may nest and overlap: the mark is that of the first. */

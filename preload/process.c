@@ -40,6 +40,13 @@ static void before_fork(void)
 	}
 }
 
+static void begin_fork(void)
+{
+	if (fu_have_rings()) {
+		fu_fork_begin();
+	}
+}
+
 static void parent_after_fork(void)
 {
 	if (fu_have_rings()) {
@@ -62,6 +69,15 @@ static void child_after_fork(void)
 void fu_process_init(void)
 {
 	__register_atfork(before_fork, parent_after_fork, child_after_fork, NULL);
+}
+
+void fu_process_before_ring(void)
+{
+	static bool done;
+
+	if (!__atomic_exchange_n(&done, true, __ATOMIC_RELAXED)) {
+		__register_atfork(begin_fork, NULL, NULL, NULL);
+	}
 }
 
 FU_EXPORT pid_t _Fork(void)

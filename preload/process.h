@@ -7,4 +7,10 @@
 /* Registers the fork handlers. Called once by the start. */
 void fu_process_init(void);
 
+/*
+ * A ring is about to be made: registers one more, which runs before those of allocators that were
+ * there already.
+ */
+void fu_process_before_ring(void);
+
 #endif

@@ -33,6 +33,7 @@ struct fu_thread {
 	u8 leaves;       /* libc tells of its end */
 	u8 follows;      /* counted as one that waits while another thread handles events */
 	u8 forking;      /* holds what is held during a fork */
+	u8 quiet;        /* ... and keeps the engine from starting threads (thread.c) */
 	u8 owns;         /* has had requests that wait (leaving.c) */
 };
 
