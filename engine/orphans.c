@@ -17,6 +17,11 @@
 #include "rings/sys.h"
 
 #define LOOK_NS 100000000LL
+/* Whoever posts may die before it wakes those that wait: they look themselves now and then. */
+#define NAP_NS 1000000000LL
+
+/* In a record's owner: the rest is not written yet. */
+#define WRITING (1U << 31)
 
 static void record(struct fu_req *req, u32 owner)
 {
@@ -26,14 +31,14 @@ static void record(struct fu_req *req, u32 owner)
 	for (u32 i = 0; i < FU_RECORDS; i++) {
 		u32 none = 0;
 
-		/* Until the rest is written it is this process's, whose life nobody doubts. */
 		if (fu_load_relaxed(&records[i].owner) ||
-		    !__atomic_compare_exchange_n(&records[i].owner, &none, owner, false,
+		    !__atomic_compare_exchange_n(&records[i].owner, &none, owner | WRITING, false,
 		                                 __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
 			continue;
 		records[i].user_data = req->user_data;
 		records[i].silent = !!(req->flags & FU_REQ_CQE_SKIP);
-		fu_store_release(&records[i].due_ns, 0);
+		fu_store_relaxed(&records[i].due_ns, 0);
+		fu_store_release(&records[i].owner, owner);
 		req->record = (u16)(i + 1);
 		for (u32 top = fu_load_relaxed(&ctrl->records_top); top <= i;) {
 			if (__atomic_compare_exchange_n(&ctrl->records_top, &top, i + 1, true,
@@ -74,7 +79,7 @@ s64 fu_orphans_look(struct fu_ctx *ctx, s64 left_ns)
 	struct fu_ctrl *ctrl = ctx->ring.ctrl;
 	const struct fu_peer *self = ctx->joined ? &ctrl->peers[ctx->joined - 1] : NULL;
 	u64 now = fu_now_ns(CLOCK_MONOTONIC);
-	bool others = false;
+	s64 nap = NAP_NS;
 
 	for (u32 i = 0; i < fu_load_acquire(&ctrl->records_top); i++) {
 		struct fu_record *r = &ctrl->records[i];
@@ -82,9 +87,11 @@ s64 fu_orphans_look(struct fu_ctx *ctx, s64 left_ns)
 		u64 user_data = r->user_data, due = fu_load_acquire(&r->due_ns);
 		bool silent = r->silent;
 
-		if (!owner || (self && (owner == self->tid || owner == self->pid)))
+		/* One that is half written tells of no request. */
+		if (!owner || (owner & WRITING) ||
+		    (self && (owner == self->tid || owner == self->pid)))
 			continue;
-		others = true;
+		nap = LOOK_NS;
 		if (due > now || !fu_process_is_dead(owner) ||
 		    !__atomic_compare_exchange_n(&r->owner, &owner, 0, false, __ATOMIC_ACQ_REL,
 		                                 __ATOMIC_RELAXED))
@@ -92,5 +99,5 @@ s64 fu_orphans_look(struct fu_ctx *ctx, s64 left_ns)
 		if (due || !silent)
 			fu_post_aux(ctx, user_data, due ? -ETIME : -ECANCELED, 0);
 	}
-	return others && (left_ns < 0 || left_ns > LOOK_NS) ? LOOK_NS : left_ns;
+	return left_ns < 0 || left_ns > nap ? nap : left_ns;
 }

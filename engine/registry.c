@@ -425,7 +425,7 @@ static void settle(struct fu_ctx *ctx, int fd)
 void fu_ctx_settle(struct fu_ctx *ctx, int fd)
 {
 	settle(ctx, fd);
-	if (fu_ctx_has_events(ctx) && !fu_load_relaxed(&ctx->ring.ctrl->raised))
+	if (fu_ctx_has_events(ctx) && !fu_ringfd_is_raised(ctx->ring.ctrl))
 		fu_ctx_raise(ctx);
 }
 

@@ -251,7 +251,7 @@ static void notify_outside(struct fu_ctx *ctx)
 	struct fu_ctrl *ctrl = ctx->ring.ctrl;
 
 	eventfd_signal(ctx);
-	if (!fu_load_relaxed(&ctrl->raised) || (fu_load_relaxed(&ctrl->polled) & FU_POLLED_EDGE))
+	if (!fu_ringfd_is_raised(ctrl) || (fu_load_relaxed(&ctrl->polled) & FU_POLLED_EDGE))
 		fu_ctx_raise(ctx);
 }
 

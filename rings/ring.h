@@ -84,7 +84,7 @@ struct fu_ctrl {
 	/* Waiting: waiters counts sleepers, wake_seq is what they sleep on. */
 	__attribute__((aligned(FU_CACHELINE))) u32 wake_seq;
 	u32 waiters;
-	u32 raised;  /* the ring descriptor is readable */
+	u32 raised;  /* the ring descriptor is readable: FU_RAISED, or FU_RAISING */
 	u32 polled;  /* somebody polls the descriptor: FU_POLLED_* */
 	u32 sq_wake; /* what the SQPOLL thread sleeps on */
 	u32 ended;   /* the last descriptor is gone */
@@ -96,6 +96,9 @@ struct fu_ctrl {
 	u32 records_top; /* no record at or above has ever been used; atomic */
 	struct fu_record records[FU_RECORDS];
 };
+
+#define FU_RAISED  1U
+#define FU_RAISING 2U /* somebody is about to send its byte, or has died before that */
 
 #define FU_POLLED_LEVEL 1U
 #define FU_POLLED_EDGE  2U
@@ -312,6 +315,11 @@ bool fu_ringfd_hung_up(int peer);
 /* Makes the program's end readable, with one more edge if it is. False if it holds so many that
  * none fits: then there is none before it has been lowered. */
 bool fu_ringfd_raise(struct fu_ctrl *ctrl, int peer);
+/* Whether it is readable: what is about to be may never be. */
+static inline bool fu_ringfd_is_raised(const struct fu_ctrl *ctrl)
+{
+	return fu_load_relaxed(&ctrl->raised) == FU_RAISED;
+}
 /* Makes it unreadable; `fd` is the program's end. */
 void fu_ringfd_lower(struct fu_ctrl *ctrl, int fd);
 

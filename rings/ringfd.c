@@ -53,13 +53,17 @@ static bool is_denied(long ret)
 
 bool fu_ringfd_raise(struct fu_ctrl *ctrl, int peer)
 {
+	u32 raising = FU_RAISING;
 	long ret;
 
-	__atomic_store_n(&ctrl->raised, 1, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&ctrl->raised, FU_RAISING, __ATOMIC_SEQ_CST);
 	ret = fu_sys(SYS_sendto, peer, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL, 0, 0);
 	/* The other would raise SIGPIPE if the program's end were gone. */
 	if (is_denied(ret) && !fu_ringfd_hung_up(peer))
 		ret = fu_sys(SYS_write, peer, "", 1);
+	/* Unless it has been lowered meanwhile. */
+	__atomic_compare_exchange_n(&ctrl->raised, &raising, FU_RAISED, false, __ATOMIC_SEQ_CST,
+	                            __ATOMIC_RELAXED);
 	return ret != -EAGAIN;
 }
 
