@@ -106,6 +106,18 @@ void fu_user_reset(void)
 	}
 }
 
+/* process_vm_readv or _writev on ourselves. */
+static long copy_vm(long nr, struct iovec *local, struct iovec *user)
+{
+	u32 pid = fu_load_relaxed(&fu_wipe->gen);
+	long ret = pid ? fu_sys(nr, pid, local, 1, user, 1, 0) : -ESRCH;
+
+	/* Not known yet, or the parent's, whose memory a vfork child works in. */
+	if (fu_unlikely(ret == -ESRCH || ret == -EPERM))
+		ret = fu_sys(nr, fu_sys(SYS_getpid), local, 1, user, 1, 0);
+	return ret;
+}
+
 static int copy_user(long nr, void *local, void *user, size_t n)
 {
 	struct iovec l = { local, n }, u = { user, n };
@@ -114,7 +126,7 @@ static int copy_user(long nr, void *local, void *user, size_t n)
 	if (!n)
 		return 0;
 	if (!fu_load_relaxed(&vm_denied)) {
-		ret = fu_sys(nr, fu_sys(SYS_getpid), &l, 1, &u, 1, 0);
+		ret = copy_vm(nr, &l, &u);
 		if (ret == (long)n)
 			return 0;
 		if (ret != -ENOSYS && ret != -EPERM)

@@ -88,6 +88,20 @@ static void nops(void)
 	batch(IORING_OP_NOP, BATCH);
 }
 
+/* Its two structures are the program's memory, and each is copied by one call. */
+static void nop_within(void)
+{
+	struct __kernel_timespec ts = { .tv_sec = 60 };
+	struct io_uring_getevents_arg arg = { .ts = (uint64_t)(uintptr_t)&ts };
+
+	prep(&ring, IORING_OP_NOP, 0);
+	tr_publish(&ring);
+	need(tr_sys_enter(ring.fd, 1, 1, IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG, &arg,
+	                  sizeof(arg)) == 1,
+	     "io_uring_enter");
+	reap(&ring, 1, 0);
+}
+
 static void make_sqpoll(void)
 {
 	struct io_uring_params p = { .flags = IORING_SETUP_SQPOLL, .sq_thread_idle = 60000 };
@@ -185,6 +199,7 @@ static const struct scenario {
 	{ "a cached read", NULL, one_read, REPEATS, ALL_THREADS, 1, 1 },
 	{ "32 cached reads", NULL, many_reads, REPEATS, ALL_THREADS, 3, 1 },
 	{ "32 NOPs", NULL, nops, REPEATS, ALL_THREADS, 0, 1 },
+	{ "a NOP with a limit to the wait", NULL, nop_within, REPEATS, ALL_THREADS, 2, 1 },
 	{ "an SQPOLL read, in the application's thread", make_sqpoll, sqpoll_read, REPEATS,
 	  APPLICATION, 0, 0 },
 	{ "memory calls of much work", NULL, busy, 2, MEMORY, 0, 0 },
