@@ -18,6 +18,7 @@ void fu_ctx_reset(struct fu_ctx *ctx)
 	fu_memset(&ctx->ring, 0, sizeof(ctx->ring));
 	ctx->peer = ctx->prog_fd = ctx->evfd = -1;
 	ctx->gen = fu_load_relaxed(&fu_wipe->gen);
+	ctx->last_task = FU_TASKS;
 	fu_batch_init(&ctx->done);
 	fu_batch_init(&ctx->work);
 	fu_batch_init(&ctx->outside);
@@ -98,6 +99,9 @@ void fu_ctx_adopt(struct fu_ctx *ctx, u32 gen)
 	ctx->lock.word = 0;
 	ctx->hash = NULL;
 	ctx->hash_size = ctx->hash_count = 0;
+	fu_memset(ctx->tasks, 0, sizeof(ctx->tasks));
+	ctx->sq_task = 0;
+	ctx->last_task = FU_TASKS;
 	fu_list_init(&ctx->drain);
 	fu_list_init(&ctx->counted);
 	ctx->nr_counted = 0;

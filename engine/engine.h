@@ -166,7 +166,8 @@ struct fu_req {
 	u32 sqe_fd;    /* as it stood in the SQE: what cancellation by descriptor matches */
 	u16 buf_index; /* registered buffer, group, or the buffer id once one is selected */
 	u16 buf_group;
-	u32 poll_events;              /* armed for (poll(2) bits), for the core's own arming */
+	u16 poll_events;              /* armed for (poll(2) bits), for the core's own arming */
+	u16 task;                     /* whose limits of workers hold for it (reg_wq.c) */
 	u32 owner;                    /* the thread that submitted it (leaving.c), if it waits */
 	struct fu_file_node *node;    /* registered file */
 	struct fu_buf_node *buf_node; /* registered buffer */
@@ -176,6 +177,7 @@ struct fu_req {
 	u8 cancelled;    /* atomic: somebody wants it gone while it is being worked on */
 	u8 worker_state; /* pool lock */
 	u8 bounded;
+	u8 admitted;                   /* pool lock: counts against the limit of its task */
 	u32 worker_tid;                /* pool lock */
 	u32 hash_key;                  /* worker serialisation key, 0 for none */
 	u32 poll_slot;                 /* poller slot + 1; poller lock */
@@ -208,6 +210,9 @@ struct fu_req {
 	}))
 
 /* ---- contexts ---- */
+
+/* Threads that submit and are told apart for their limits of workers, plus 1: the others are 0. */
+#define FU_TASKS 1024U
 
 /* Requests in order; the last one's `next` means nothing before they are taken. */
 struct fu_batch {
@@ -243,6 +248,7 @@ struct fu_ctx {
 
 	/* Guarded by submit_lock. */
 	struct fu_req *link_head, *link_last;
+	u16 last_task; /* who submitted last, FU_TASKS for nobody; atomic */
 	bool iopoll; /* constant after setup; here because a submission looks at these four at once
 	              */
 	bool drain_active, drain_next, restricted;
@@ -270,6 +276,11 @@ struct fu_ctx {
 	u32 started;           /* requests, less those that completed under submit_lock */
 	struct fu_tally tally;
 	struct fu_peek peek;
+
+	/* Limits of workers (reg_wq.c). */
+	u64 tasks[FU_TASKS / 64]; /* atomic: who has submitted to it, by fu_self.task */
+	u32 wq_limits[2];         /* as registered, 0 for none; the tasks' lock */
+	u16 sq_task;              /* the SQPOLL thread's */
 
 	/* Guarded by lock. */
 	struct fu_lock lock;
@@ -599,9 +610,8 @@ bool fu_pool_has_key(const struct fu_req *req);
 /* Takes a queued request out (OK), or interrupts the worker that runs it (BUSY). */
 int fu_pool_take(struct fu_req *req);
 void fu_pool_reset(void);
-/* Limits of bounded and unbounded workers: sets those that are not 0, returns the old ones in
- * place. */
-void fu_pool_limits(u32 limits[2]);
+/* No more than `max` requests of `task` and class (IO_WQ_*) at once from now on; 0: no limit. */
+void fu_pool_limit(u32 task, u32 which, u32 max);
 /* Binds all workers to the processors in `mask`; NULL: lets them run anywhere again. */
 void fu_pool_affinity(const void *mask, size_t bytes);
 /* The last ring of the process has gone: idle workers leave. */

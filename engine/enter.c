@@ -2,6 +2,7 @@
  * io_uring_enter: submission, then waiting. As in the kernel, an error of the wait
  * is reported only if nothing was submitted by the same call.
  */
+#include "engine/register.h"
 #include "engine/engine.h"
 
 #include <errno.h>
@@ -139,6 +140,8 @@ static long submit(struct fu_ctx *ctx, u32 to_submit)
 	if (fu_unlikely(fu_polls_multi()))
 		fu_poller_harvest();
 	fu_submit_lock(ctx);
+	if (fu_unlikely(fu_load_relaxed(&ctx->last_task) != fu_self.task))
+		fu_wq_join(ctx);
 	ret = fu_submit_sqes(ctx, to_submit);
 	fu_submit_release(ctx);
 	return ret;

@@ -13,6 +13,7 @@
 
 #include "engine/cancel.h"
 #include "engine/leader.h"
+#include "engine/register.h"
 #include "engine/registry.h"
 #include "engine/ringfds.h"
 #include "engine/stay.h"
@@ -38,6 +39,7 @@ static void thread_exits(void *arg)
 	fu_leader_not_waiting();
 	fu_leader_hand_back();
 	fu_registry_each(leave_ring);
+	fu_wq_leave();
 }
 
 void fu_leaving_init(void)
@@ -66,6 +68,7 @@ void fu_leaving_watch(void)
 
 void fu_req_own(struct fu_req *req)
 {
+	req->task = fu_self.task;
 	if (fu_self.engine)
 		return;
 	fu_self.owns = 1;

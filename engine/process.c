@@ -5,6 +5,7 @@
  * parent was doing with them. fu_wipe->gen, zeroed by the kernel in each child,
  * tells that this has not been done yet, however the child was made.
  */
+#include "engine/register.h"
 #include "engine/engine.h"
 
 #include "engine/aio.h"
@@ -37,6 +38,7 @@ static void become_this_process(void)
 		fu_memset(&fu_counters, 0, sizeof(fu_counters));
 		fu_threads_reset();
 		fu_pool_reset();
+		fu_wq_reset();
 		fu_futex_reset();
 		fu_timers_reset();
 		fu_aio_reset();

@@ -33,8 +33,19 @@ long fu_unreg_eventfd(struct fu_ctx *ctx, void *arg, u32 nr);
 long fu_reg_iowq_aff(struct fu_ctx *ctx, void *arg, u32 nr);
 long fu_unreg_iowq_aff(struct fu_ctx *ctx, void *arg, u32 nr);
 long fu_reg_iowq_max_workers(struct fu_ctx *ctx, void *arg, u32 nr);
-/* This thread has made a ring: its first one decides about the default limits. */
-void fu_wq_attach(u32 sq_entries);
+/*
+ * This thread submits to the ring, and has not been the last to do so: what is registered there
+ * holds for its workers from now on, and at once if this is its first ring. Takes the tasks' lock
+ * and those of the pool the first time.
+ */
+void fu_wq_join(struct fu_ctx *ctx);
+/* The ring's SQPOLL thread is about to start, and has ended. */
+void fu_wq_join_sqpoll(struct fu_ctx *ctx);
+void fu_wq_leave_sqpoll(struct fu_ctx *ctx);
+/* This thread exits. */
+void fu_wq_leave(void);
+/* In a forked child: forgets the parent's threads. */
+void fu_wq_reset(void);
 
 /* reg_probe.c: what there is. QUERY needs no ring: ctx may be NULL, and no lock. */
 long fu_reg_probe(struct fu_ctx *ctx, void *arg, u32 nr);

@@ -89,7 +89,7 @@ static long publish(struct fu_ctx *ctx, int fd, const struct fu_params *p)
 		}
 	}
 	FU_COUNT(rings, 1);
-	fu_wq_attach(p->sq_entries);
+	fu_wq_join(ctx);
 	fu_ctx_publish(ctx, fd);
 	fu_poller_watch_ring(ctx);
 	fu_ctx_put(ctx);

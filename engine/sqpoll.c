@@ -10,6 +10,7 @@
 #include <time.h>
 
 #include "engine/aio.h"
+#include "engine/register.h"
 #include "engine/thread.h"
 #include "rings/mem.h"
 #include "rings/sys.h"
@@ -73,6 +74,8 @@ static void *sqpoll_main(void *arg)
 	u64 deadline;
 	s32 bound = 1;
 
+	fu_tid();
+	fu_self.task = ctx->sq_task;
 	fu_thread_name("iou-sqp-");
 	if (sq->cpu >= 0) {
 		cpu_set_t cpus;
@@ -141,8 +144,10 @@ int fu_sqpoll_start(struct fu_ctx *ctx, const struct fu_params *p)
 		fu_free(sq, sizeof(*sq));
 		return -EINVAL;
 	}
+	fu_wq_join_sqpoll(ctx);
 	ret = fu_thread_start(sqpoll_main, sq);
 	if (ret) {
+		fu_wq_leave_sqpoll(ctx);
 		fu_free(sq, sizeof(*sq));
 		return ret;
 	}
@@ -163,6 +168,7 @@ void fu_sqpoll_stop(struct fu_ctx *ctx)
 		fu_futex_wait(&sq->done, 0, ROOM_CHECK_NS);
 	ctx->sq = NULL;
 	fu_free(sq, sizeof(*sq));
+	fu_wq_leave_sqpoll(ctx);
 }
 
 void fu_sqpoll_wake(struct fu_ctx *ctx)

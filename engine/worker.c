@@ -30,8 +30,16 @@ struct class
 {
 	struct fu_list queue;
 	u32 workers, idle, max;
-	u32 called; /* have been idle and are on their way: no longer in `idle` */
+	u32 called; /* idle ones that have been woken and are on their way, not in `idle` */
+	u64 extra;  /* the limits of tasks that have their own; their share comes on top of `max` */
 	u32 wake;   /* futex: bumped to wake one idle worker */
+};
+
+/* Whose limits are their own: what is beyond them is held back here, in order. */
+struct task {
+	u32 max[2]; /* 0: no limit */
+	u32 admitted[2];
+	struct fu_list held[2];
 };
 
 static struct {
@@ -39,6 +47,7 @@ static struct {
 	bool ready;
 	struct class classes[2]; /* IO_WQ_BOUND, IO_WQ_UNBOUND */
 	u64 running_keys;        /* one bit for each key that a worker is at */
+	struct task tasks[FU_TASKS];
 	u32 keyed[KEY_BUCKETS];  /* requests queued or running, by key; read without the lock too */
 	cpu_set_t affinity, all; /* where workers may run; where the process could at first */
 	u32 affinity_seq;        /* changes of affinity, 0 for none */
@@ -126,6 +135,72 @@ static bool wait_for_work(struct class *c)
 	return ret != -ETIMEDOUT || c->wake != seq || !fu_list_empty(&c->queue);
 }
 
+static void wake_one(struct class *c)
+{
+	c->idle--;
+	c->called++;
+	c->wake++;
+	fu_futex_wake(&c->wake, 1);
+}
+
+static void *worker_main(void *arg);
+
+/* Has somebody come to the request just queued. 0, or -errno if there is nobody. lock held. */
+static int provide(struct class *c, const struct fu_req *req)
+{
+	int ret;
+
+	/* The worker at this key comes to it next. */
+	if (pool.running_keys & key_bit(req->hash_key))
+		return 0;
+	if (c->idle) {
+		wake_one(c);
+		return 0;
+	}
+	if (c->workers >= c->max + c->extra)
+		return 0;
+	c->workers++;
+	ret = fu_thread_start(worker_main, c);
+	if (ret)
+		c->workers--;
+	/* Those that exist will get to it. */
+	return c->workers ? 0 : ret;
+}
+
+static u32 class_of(const struct fu_req *req)
+{
+	return req->bounded ? IO_WQ_BOUND : IO_WQ_UNBOUND;
+}
+
+static bool has_room(const struct task *t, u32 which)
+{
+	return !t->max[which] || t->admitted[which] < t->max[which];
+}
+
+static void admit(struct task *t, struct fu_req *req)
+{
+	u32 which = class_of(req);
+
+	t->admitted[which]++;
+	req->admitted = 1;
+	fu_list_add_tail(&pool.classes[which].queue, &req->queue);
+}
+
+/* Admits what now may run; returns the last of it, for the caller to provide for. lock held. */
+static struct fu_req *admit_held(struct task *t, u32 which)
+{
+	struct fu_req *req = NULL;
+
+	while (t->held[which].next && !fu_list_empty(&t->held[which]) && has_room(t, which)) {
+		if (req)
+			provide(&pool.classes[which], req);
+		req = fu_list_entry(t->held[which].next, struct fu_req, queue);
+		fu_list_del(&req->queue);
+		admit(t, req);
+	}
+	return req;
+}
+
 static void *worker_main(void *arg)
 {
 	struct class *c = arg;
@@ -143,13 +218,18 @@ static void *worker_main(void *arg)
 		}
 
 		if (req) {
-			u32 key = req->hash_key;
+			struct task *t = &pool.tasks[req->task];
+			u32 key = req->hash_key, which = class_of(req);
 
+			req->admitted = 0;
 			fu_unlock(&pool.lock);
 			fu_req_run_on_worker(req);
 			fu_lock(&pool.lock);
 			pool.running_keys &= ~key_bit(key);
 			count_key(key, -1);
+			t->admitted[which]--;
+			/* This worker has time for one. */
+			admit_held(t, which);
 		} else if (!wait_for_work(c)) {
 			break;
 		}
@@ -159,19 +239,21 @@ static void *worker_main(void *arg)
 	return NULL;
 }
 
-static void wake_one(struct class *c)
-{
-	c->idle--;
-	c->called++;
-	c->wake++;
-	fu_futex_wake(&c->wake, 1);
-}
-
 /* lock held */
 static void unqueue(struct fu_req *req)
 {
+	struct task *t = &pool.tasks[req->task];
+	u32 which = class_of(req);
+
 	fu_list_del(&req->queue);
 	count_key(req->hash_key, -1);
+	if (!req->admitted)
+		return;
+	req->admitted = 0;
+	t->admitted[which]--;
+	req = admit_held(t, which);
+	if (req)
+		provide(&pool.classes[which], req);
 }
 
 int fu_pool_queue(struct fu_req *req)
@@ -179,11 +261,13 @@ int fu_pool_queue(struct fu_req *req)
 	struct fu_ctx *ctx = req->ctx;
 	/* A file that cannot be polled ends what it began; what is no file has no such end. */
 	bool bounded = !req->op->unbounded || (req->op->needs_file && (req->flags & FU_REQ_NO_ARM));
-	struct class *c = &pool.classes[bounded ? IO_WQ_BOUND : IO_WQ_UNBOUND];
+	struct task *t;
 	int ret = 0;
 
 	fu_lock(&ctx->lock);
 	fu_track(req, FU_AT_WORKER);
+	/* Known from now on. */
+	t = &pool.tasks[req->task];
 	fu_lock(&pool.lock);
 	if (!pool.ready)
 		pool_init();
@@ -191,23 +275,14 @@ int fu_pool_queue(struct fu_req *req)
 		req->hash_key = key_of(req);
 	req->bounded = bounded;
 	req->worker_state = STATE_QUEUED;
-	fu_list_add_tail(&c->queue, &req->queue);
 	count_key(req->hash_key, 1);
-	if (pool.running_keys & key_bit(req->hash_key)) {
-		/* The worker at this key comes to it next. */
-	} else if (c->idle) {
-		wake_one(c);
-	} else if (c->workers < c->max) {
-		c->workers++;
-		ret = fu_thread_start(worker_main, c);
-		if (ret) {
-			c->workers--;
-			/* Those that exist will get to it; without any there is no way. */
-			if (c->workers)
-				ret = 0;
-			else
-				unqueue(req);
-		}
+	if (has_room(t, class_of(req))) {
+		admit(t, req);
+		ret = provide(&pool.classes[class_of(req)], req);
+		if (ret)
+			unqueue(req);
+	} else {
+		fu_list_add_tail(&t->held[class_of(req)], &req->queue);
 	}
 	fu_unlock(&pool.lock);
 	if (ret)
@@ -255,6 +330,7 @@ void fu_pool_reset(void)
 	pool.running_keys = 0;
 	fu_memset(pool.keyed, 0, sizeof(pool.keyed));
 	fu_memset(pool.classes, 0, sizeof(pool.classes));
+	fu_memset(pool.tasks, 0, sizeof(pool.tasks));
 	for (int i = 0; i < 2; i++) {
 		fu_list_init(&pool.classes[i].queue);
 		pool.classes[i].max = max[i];
@@ -262,18 +338,26 @@ void fu_pool_reset(void)
 	pool.ready = ready;
 }
 
-void fu_pool_limits(u32 limits[2])
+void fu_pool_limit(u32 task, u32 which, u32 max)
 {
+	struct task *t = &pool.tasks[task];
+	struct class *c = &pool.classes[which];
+	struct fu_req *req;
+
 	fu_lock(&pool.lock);
+	if (t->max[which] == max) {
+		fu_unlock(&pool.lock);
+		return;
+	}
 	if (!pool.ready)
 		pool_init();
-	for (int i = 0; i < 2; i++) {
-		u32 old = pool.classes[i].max;
-
-		if (limits[i])
-			pool.classes[i].max = limits[i];
-		limits[i] = old;
-	}
+	if (!t->held[which].next)
+		fu_list_init(&t->held[which]);
+	c->extra = c->extra - t->max[which] + max;
+	t->max[which] = max;
+	req = admit_held(t, which);
+	if (req)
+		provide(c, req);
 	fu_unlock(&pool.lock);
 }
 

@@ -51,6 +51,7 @@ u32 fu_tid_slow(void)
 	u32 tid = (u32)fu_sys(SYS_gettid);
 
 	fu_self.tid = tid;
+	fu_self.task = 0;
 	fu_self.gen = fu_load_relaxed(&fu_wipe->gen);
 	return tid;
 }
