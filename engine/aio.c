@@ -129,7 +129,7 @@ static struct fu_aio *get(struct fu_ctx *ctx)
 	fu_lock(&pool.lock);
 	aio = pool.free;
 	if (aio) {
-		pool.free = aio->next;
+		fu_store_relaxed(&pool.free, aio->next);
 	} else if (pool.made < CONTEXTS_MAX && !pool.refused) {
 		aio = make();
 		pool.made += aio != NULL;
@@ -150,7 +150,7 @@ void fu_aio_release(struct fu_ctx *ctx)
 	ctx->aio = NULL;
 	fu_lock(&pool.lock);
 	aio->next = pool.free;
-	pool.free = aio;
+	fu_store_relaxed(&pool.free, aio);
 	fu_unlock(&pool.lock);
 }
 
