@@ -549,7 +549,7 @@ static bool flags_unknown(struct fu_req *req, const struct rw *rw)
 		return false;
 	if (rw->rw_flags & ~RWF_KNOWN)
 		return true;
-	return rare && (!(fu_file_info(req) & FU_FILE_REG) || (!rw->len && (rare & RWF_ATOMIC)));
+	return rare && ((!rw->len && (rare & RWF_ATOMIC)) || !fu_file_is_reg(req));
 }
 
 /* Metadata that the file cannot carry, flags it does not know, or a ring, which has nothing to
