@@ -30,6 +30,7 @@ struct poll {
 	u8 multi;
 	bool counted; /* in `multis` */
 	bool of_ring; /* the file is a ring */
+	bool stale;   /* more than one has looked at its event: the file tells what is true now */
 	u32 signals;  /* the ring's ctx->evfd_signals when it began */
 	u16 number;   /* where in `polls_at` it counts */
 };
@@ -246,8 +247,19 @@ void fu_poll_add_event(struct fu_req *req)
 	int ret;
 
 	/* What comes before this is told counts once. */
-	if (poll->multi)
-		req->seen_events |= fu_poller_since(req);
+	if (poll->multi) {
+		u32 since = fu_poller_since(req);
+
+		req->seen_events |= since;
+		poll->stale |= since && req->ctx->deferred;
+	}
+	if (fu_unlikely(poll->stale)) {
+		long ready = ready_now(req, poll->events);
+
+		poll->stale = false;
+		if (ready >= 0)
+			req->seen_events = (u32)ready;
+	}
 	for (;;) {
 		u32 mask = req->seen_events & (poll->events | ALWAYS);
 
@@ -321,12 +333,13 @@ static int take_poll(struct fu_ctx *ctx, u64 user_data, struct fu_req **found)
 			if (req->opcode != IORING_OP_POLL_ADD || req->user_data != user_data ||
 			    req->where != FU_AT_POLLER)
 				continue;
-			/* One that has an event keeps it, and goes on. */
+			/* One that has an event keeps it, if that is still true, and goes on. */
 			if (fu_poller_take(req, false) == FU_TAKE_OK) {
 				fu_untrack(req);
 				*found = req;
 				ret = 0;
 			} else {
+				fu_cmd(req, struct poll)->stale = ctx->deferred;
 				ret = -EALREADY;
 			}
 			break;
@@ -337,8 +350,9 @@ static int take_poll(struct fu_ctx *ctx, u64 user_data, struct fu_req **found)
 }
 
 /*
- * One whose file is ready has had its event, only nobody has looked: it ends with that, and
- * *target is NULL. Of multishot ones the submission has seen to it. submit_lock held.
+ * One whose file is ready has had its event, only nobody has looked: it ends with that (with
+ * deferred task work, if it is still ready then) and *target is NULL. Of multishot ones the
+ * submission has seen to it. submit_lock held.
  */
 static int too_late(struct fu_req **target)
 {
@@ -349,11 +363,15 @@ static int too_late(struct fu_req **target)
 	if (ready <= 0)
 		return 0;
 	*target = NULL;
-	fu_req_result(req, (s32)ready, 0);
 	if (req->ctx->deferred) {
-		fu_req_task_work(req, fu_req_tw_done);
+		fu_lock(&req->ctx->lock);
+		fu_track(req, FU_AT_POLLER);
+		fu_unlock(&req->ctx->lock);
+		poll->stale = true;
+		fu_poll_event(req, (u32)ready);
 		return -EALREADY;
 	}
+	fu_req_result(req, (s32)ready, 0);
 	fu_req_done(req);
 	return -ENOENT;
 }

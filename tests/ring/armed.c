@@ -263,6 +263,61 @@ static void test_cancel_late(void **state)
 	tr_expect(&ring, 1, -ECANCELED, 0);
 }
 
+/* Nothing is told; the poll goes on, until there is something to read again. */
+static void expect_gone(unsigned flags)
+{
+	assert_int_equal(tr_sys_enter(ring.fd, 0, 0, IORING_ENTER_GETEVENTS, NULL, 0), 0);
+	assert_int_equal(tr_ready(&ring), 0);
+	assert_int_equal(write(fds[1], "x", 1), 1);
+	tr_expect(&ring, 1, POLLIN, flags);
+	assert_int_equal(read(fds[0], buf, 1), 1);
+}
+
+/* An event that somebody wanted to remove is told only if it is still true. */
+static void test_remove_gone(void **state)
+{
+	static const unsigned flags[] = { 0, IORING_POLL_UPDATE_EVENTS };
+
+	(void)state;
+	for (unsigned i = 0; i < 4; i++) {
+		unsigned multi = i & 1 ? IORING_POLL_ADD_MULTI : 0;
+
+		tr_prep(&ring, IORING_OP_POLL_ADD, fds[0], NULL, multi, 0, 1)->poll32_events =
+		        POLLIN;
+		assert_int_equal(tr_submit(&ring), 1);
+		assert_int_equal(write(fds[1], "x", 1), 1);
+		assert_int_equal(read(fds[0], buf, 1), 1);
+		tr_prep(&ring, IORING_OP_POLL_REMOVE, -1, (void *)1, flags[i / 2], 0, 2)
+		        ->poll32_events = i / 2 ? POLLOUT : 0;
+		assert_int_equal(tr_submit(&ring), 1);
+		tr_expect(&ring, 2, -EALREADY, 0);
+		expect_gone(multi ? IORING_CQE_F_MORE : 0);
+		if (!multi)
+			continue;
+		tr_prep(&ring, IORING_OP_POLL_REMOVE, -1, (void *)1, 0, 0, 2);
+		assert_int_equal(tr_submit(&ring), 1);
+		tr_expect(&ring, 2, 0, 0);
+		tr_expect(&ring, 1, -ECANCELED, 0);
+	}
+}
+
+/* Of one event the poll tells in any case, of several what is left of them. */
+static void test_several_gone(void **state)
+{
+	(void)state;
+	tr_prep(&ring, IORING_OP_POLL_ADD, fds[0], NULL, IORING_POLL_ADD_MULTI, 0, 1)
+	        ->poll32_events = POLLIN;
+	assert_int_equal(tr_submit(&ring), 1);
+	assert_int_equal(write(fds[1], "x", 1), 1);
+	assert_int_equal(read(fds[0], buf, 1), 1);
+	tr_expect(&ring, 1, POLLIN, IORING_CQE_F_MORE);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(write(fds[1], "x", 1), 1);
+		assert_int_equal(read(fds[0], buf, 1), 1);
+	}
+	expect_gone(IORING_CQE_F_MORE);
+}
+
 static void test_cancel_read_late(void **state)
 {
 	char c;
@@ -286,6 +341,7 @@ static const struct CMUnitTest tests[] = {
 	ON_RING(test_other_thread), ON_RING(test_removed_late),
 	DEFERRED(test_remove_late), DEFERRED(test_remove_late_multishot),
 	DEFERRED(test_cancel_late), DEFERRED(test_cancel_read_late),
+	DEFERRED(test_remove_gone), DEFERRED(test_several_gone),
 };
 
 TR_MAIN("armed", tests)
