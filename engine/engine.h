@@ -70,6 +70,7 @@ struct fu_op {
 	u8 cancel_group : 2;
 	u8 ends_with_thread : 1; /* waits no longer than the thread that submitted it lives */
 	u8 big_cqe : 1;          /* fills req->big */
+	u8 brief : 1;            /* never waits: workers do these in the order of submission */
 	u16 since;               /* kernel that introduced it: major * 100 + minor */
 	/* Checks the SQE and copies out what issue needs. Returns 0 or -errno. submit_lock held. */
 	int (*prep)(struct fu_req *req, const struct fu_sqe *sqe);

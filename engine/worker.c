@@ -7,7 +7,9 @@
  * or when the process's last ring has gone.
  *
  * Requests with the same hash key (writes to one file) run one after the other, in
- * the order in which they came; and as long as there are any, no later one is done at once.
+ * the order in which they came; and as long as there are any, no later one is done at once. So do
+ * those that never wait: where the kernel has one worker do the next as long as that does not
+ * sleep, the order of their completions is that of their submission.
  */
 #include "engine/engine.h"
 
@@ -23,6 +25,10 @@
 #define IDLE_NS       5000000000LL
 #define UNBOUNDED_MAX 32768U
 #define KEY_BUCKETS   64U
+
+/* All that is brief has one key, and a bucket of its own. */
+#define KEY_BRIEF    1U
+#define BUCKET_BRIEF (KEY_BUCKETS - 1)
 
 enum { STATE_NONE, STATE_QUEUED, STATE_RUNNING };
 
@@ -47,6 +53,7 @@ static struct {
 	bool ready;
 	struct class classes[2]; /* IO_WQ_BOUND, IO_WQ_UNBOUND */
 	u64 running_keys;        /* one bit for each key that a worker is at */
+	u32 brief;               /* brief requests that are queued, not held back */
 	struct task tasks[FU_TASKS];
 	u32 keyed[KEY_BUCKETS];  /* requests queued or running, by key; read without the lock too */
 	cpu_set_t affinity, all; /* where workers may run; where the process could at first */
@@ -78,15 +85,20 @@ static u32 key_of(const struct fu_req *req)
 	return (req->sqe_fd * 2 + !!(req->flags & FU_REQ_FIXED_FILE)) | 1U << 31;
 }
 
+static u32 bucket_of(u32 key)
+{
+	return key == KEY_BRIEF ? BUCKET_BRIEF : key % BUCKET_BRIEF;
+}
+
 static u64 key_bit(u32 key)
 {
-	return key ? 1ULL << (key % KEY_BUCKETS) : 0;
+	return key ? 1ULL << bucket_of(key) : 0;
 }
 
 /* One more (1) or less (-1) with the key. lock held. */
 static void count_key(u32 key, s32 n)
 {
-	u32 *count = &pool.keyed[key % KEY_BUCKETS];
+	u32 *count = &pool.keyed[bucket_of(key)];
 
 	if (key)
 		fu_store_release(count, *count + (u32)n);
@@ -94,7 +106,7 @@ static void count_key(u32 key, s32 n)
 
 bool fu_pool_has_key(const struct fu_req *req)
 {
-	return fu_load_acquire(&pool.keyed[key_of(req) % KEY_BUCKETS]) != 0;
+	return fu_load_acquire(&pool.keyed[bucket_of(key_of(req))]) != 0;
 }
 
 /* The next request that may run now, marked as running. lock held. */
@@ -108,6 +120,7 @@ static struct fu_req *pick(struct class *c)
 			continue;
 		fu_list_del(node);
 		pool.running_keys |= key_bit(req->hash_key);
+		pool.brief -= req->hash_key == KEY_BRIEF;
 		req->worker_state = STATE_RUNNING;
 		req->worker_tid = fu_tid();
 		return req;
@@ -150,8 +163,10 @@ static int provide(struct class *c, const struct fu_req *req)
 {
 	int ret;
 
-	/* The worker at this key comes to it next. */
+	/* The worker at this key comes to it next, or who is on the way to the one before. */
 	if (pool.running_keys & key_bit(req->hash_key))
+		return 0;
+	if (req->hash_key == KEY_BRIEF && pool.brief > 1)
 		return 0;
 	if (c->idle) {
 		wake_one(c);
@@ -183,6 +198,7 @@ static void admit(struct task *t, struct fu_req *req)
 
 	t->admitted[which]++;
 	req->admitted = 1;
+	pool.brief += req->hash_key == KEY_BRIEF;
 	fu_list_add_tail(&pool.classes[which].queue, &req->queue);
 }
 
@@ -250,6 +266,7 @@ static void unqueue(struct fu_req *req)
 	if (!req->admitted)
 		return;
 	req->admitted = 0;
+	pool.brief -= req->hash_key == KEY_BRIEF;
 	t->admitted[which]--;
 	req = admit_held(t, which);
 	if (req)
@@ -273,6 +290,8 @@ int fu_pool_queue(struct fu_req *req)
 		pool_init();
 	if (req->op->hash_reg && bounded && !req->hash_key)
 		req->hash_key = key_of(req);
+	if (req->op->brief && bounded)
+		req->hash_key = KEY_BRIEF;
 	req->bounded = bounded;
 	req->worker_state = STATE_QUEUED;
 	count_key(req->hash_key, 1);
@@ -328,6 +347,7 @@ void fu_pool_reset(void)
 
 	pool.lock.word = 0;
 	pool.running_keys = 0;
+	pool.brief = 0;
 	fu_memset(pool.keyed, 0, sizeof(pool.keyed));
 	fu_memset(pool.classes, 0, sizeof(pool.classes));
 	fu_memset(pool.tasks, 0, sizeof(pool.tasks));

@@ -261,11 +261,35 @@ static void test_one_at_a_time(void **state)
 	run(opens_in_turn, &arg);
 }
 
+/* What never waits completes in the order of submission, also behind something that waits. */
+static void test_in_order(void **state)
+{
+	struct tr_ring r;
+
+	(void)state;
+	assert_int_equal(tr_init(&r, 8, 0), 0);
+	for (int behind = 0; behind < 2; behind++) {
+		if (behind)
+			open_fifo(&r, 0);
+		for (int round = 0; round < 200; round++) {
+			for (unsigned i = 1; i < 5; i++)
+				tr_prep(&r, IORING_OP_NOP, -1, NULL, 0, 0, i)->flags = IOSQE_ASYNC;
+			assert_int_equal(tr_submit_wait(&r, 4), behind && !round ? 5 : 4);
+			for (unsigned i = 1; i < 5; i++)
+				tr_expect(&r, i, 0, 0);
+		}
+	}
+	let_go(0);
+	expect_opened(&r, 0);
+	tr_exit(&r);
+}
+
 static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(test_read_back),
 	cmocka_unit_test(test_sqpoll),
 	cmocka_unit_test_setup_teardown(test_no_limit, setup, teardown),
 	cmocka_unit_test_setup_teardown(test_one_at_a_time, setup, teardown),
+	cmocka_unit_test_setup_teardown(test_in_order, setup, teardown),
 };
 
 TR_MAIN("workers", tests)
