@@ -39,8 +39,8 @@
 #define CONTEXTS_MAX 32U
 #define RING_EVENTS  128U
 /*
- * A context makes the process's end take some tens of milliseconds: not for a few requests,
- * O_DIRECT or not, though they come together.
+ * A context makes the process's end take some tens of milliseconds: not for a few requests, though
+ * they come together, nor for O_DIRECT ones that come one at a time.
  */
 #define WORTH_TOTAL 64U
 #define RING_MAGIC  0xa10a10a1U
@@ -71,7 +71,7 @@ struct fu_aio {
 
 static struct {
 	struct fu_lock lock; /* guards all below */
-	struct fu_aio *free;
+	struct fu_aio *free; /* read without it as a hint */
 	u32 made;
 	bool refused; /* io_setup is not to be had: old, denied */
 } pool;
@@ -415,13 +415,19 @@ static bool blocking_allowed(struct fu_aio *aio, struct fu_req *req)
 /* Whether there is an AIO context, or reason enough to have one. */
 static bool available(struct fu_ctx *ctx, struct fu_req *req, u32 left)
 {
+	bool direct;
+
 	if (fu_likely(ctx->aio))
 		return true;
-	if (!left && !(fu_file_info(req) & FU_FILE_DIRECT))
+	direct = fu_file_info(req) & FU_FILE_DIRECT;
+	if (!left && !direct)
 		return false;
 	/* What an earlier ring has left costs nothing more. */
-	if (ctx->aio_missed + left >= WORTH_TOTAL || fu_load_relaxed(&pool.free))
+	if (ctx->aio_missed + left >= WORTH_TOTAL || fu_load_relaxed(&pool.free) ||
+	    (direct && fu_load_relaxed(&ctx->direct_away)))
 		return get(ctx) != NULL;
+	if (direct)
+		fu_store_relaxed(&ctx->direct_away, true);
 	ctx->aio_missed++;
 	return false;
 }

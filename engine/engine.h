@@ -273,6 +273,7 @@ struct fu_ctx {
 	bool region_user;      /* it is the program's own memory */
 	bool aio_queued;       /* there is a batch to flush */
 	bool no_aio;           /* there is none to be had */
+	bool direct_away;      /* a worker is at an O_DIRECT request, as far as is known */
 	u32 aio_missed;        /* requests that an AIO context would have served better */
 	u32 started;           /* requests, less those that completed under submit_lock */
 	struct fu_tally tally;

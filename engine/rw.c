@@ -567,17 +567,16 @@ static int refuse(struct fu_req *req, const struct rw *rw)
 static int issue(struct fu_req *req, u32 issue_flags)
 {
 	struct rw *rw = fu_cmd(req, struct rw);
+	long ret;
 
 	if (rw->fixed && !req->buf_node) {
-		int ret;
-
 		if (issue_flags & FU_ISSUE_WORKER)
 			fu_submit_lock(req->ctx);
 		ret = import_fixed(req, rw);
 		if (issue_flags & FU_ISSUE_WORKER)
 			fu_submit_unlock(req->ctx);
 		if (ret)
-			return fu_sys(SYS_fcntl, req->fd, F_GETFL) < 0 ? -EBADF : ret;
+			return fu_sys(SYS_fcntl, req->fd, F_GETFL) < 0 ? -EBADF : (int)ret;
 	}
 	if (req->ctx->iopoll) {
 		long fl = fu_sys(SYS_fcntl, req->fd, F_GETFL);
@@ -592,7 +591,10 @@ static int issue(struct fu_req *req, u32 issue_flags)
 	}
 	if (issue_flags & FU_ISSUE_NONBLOCK)
 		return attempt(req, rw, issue_flags);
-	return finish(req, rw, transfer(req, rw, rw->rw_flags, issue_flags & FU_ISSUE_WORKER));
+	ret = transfer(req, rw, rw->rw_flags, issue_flags & FU_ISSUE_WORKER);
+	if (fu_load_relaxed(&req->ctx->direct_away))
+		fu_store_relaxed(&req->ctx->direct_away, false);
+	return finish(req, rw, ret);
 }
 
 /* ---- provided buffers ---- */
