@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <unistd.h>
 #include "engine/config.h"
 #include "engine/counters.h"
 #include "engine/registry.h"
@@ -18,6 +19,10 @@
 #define UPDATE_TICKS (1ULL << 29)
 /* How long the last update waits for one that another thread is writing. */
 #define PATIENCE_YIELDS 2000
+/* A pipe or a terminal gets its line when the process ends. */
+#define STREAM (-1)
+/* Whoever reads a pipe may be gone, or not there yet: the program does not wait for him. */
+#define OPEN_FLAGS (O_WRONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK)
 
 bool fu_stats_on;
 
@@ -26,7 +31,7 @@ static struct {
 	int busy;    /* try-lock over what follows: pid of the holder. Who fails skips the update */
 	bool broken; /* the file could not be written; said so once */
 	int pid;     /* owner of the line, 0 before there is one */
-	s64 offset;  /* of the line in the file */
+	s64 offset;  /* of the line in the file; STREAM: there is no writing it again */
 	u64 last_tick; /* read without the lock, to skip cheaply */
 } stats;
 
@@ -104,11 +109,13 @@ static void put_program(struct text *t)
 	put_escaped(t, name);
 }
 
-static void format(char line[LINE_BYTES])
+/* Returns the length without the blanks that fill the line up. */
+static size_t format(char line[LINE_BYTES])
 {
 	struct text t = { line, 0, LINE_BYTES - 1 };
 	struct fu_counters *c = &fu_counters;
 	struct fu_tally rings = { 0 };
+	size_t length;
 
 	fu_registry_tally(&rings);
 	put(&t, "{\"pid\":");
@@ -128,10 +135,12 @@ static void format(char line[LINE_BYTES])
 	put_field(&t, "patched", fu_load_relaxed(&c->patched));
 	put_field(&t, "overflowed", fu_load_relaxed(&c->overflowed));
 	put(&t, "}");
+	length = t.len;
 	while (t.len < LINE_BYTES - 1) {
 		t.buf[t.len++] = ' ';
 	}
 	line[LINE_BYTES - 1] = '\n';
+	return length;
 }
 
 static void give_up(void)
@@ -146,34 +155,43 @@ static void give_up(void)
 static void reserve(void)
 {
 	char line[LINE_BYTES];
-	long fd = fu_sys(SYS_openat, AT_FDCWD, stats.path,
-	                 O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0666);
+	long fd = fu_sys(SYS_openat, AT_FDCWD, stats.path, OPEN_FLAGS | O_APPEND | O_CREAT, 0666);
 
 	if (fu_is_err(fd)) {
 		give_up();
 		return;
 	}
-	format(line);
-	if (fu_sys(SYS_write, fd, line, LINE_BYTES) == LINE_BYTES) {
-		/* After an appending write the position is the end of what was written. */
-		stats.offset = fu_sys(SYS_lseek, fd, 0, 1 /* SEEK_CUR */) - LINE_BYTES;
-	} else {
-		give_up();
+	stats.offset = STREAM;
+	if (fu_sys(SYS_lseek, fd, 0, SEEK_CUR) == 0) {
+		format(line);
+		if (fu_sys(SYS_write, fd, line, LINE_BYTES) == LINE_BYTES) {
+			/* After an appending write the position is the end of what was written. */
+			stats.offset = fu_sys(SYS_lseek, fd, 0, SEEK_CUR) - LINE_BYTES;
+		} else {
+			give_up();
+		}
 	}
 	fu_sys(SYS_close, fd);
 }
 
-static void rewrite(void)
+static void rewrite(bool at_end)
 {
 	char line[LINE_BYTES];
-	long fd = fu_sys(SYS_openat, AT_FDCWD, stats.path, O_WRONLY | O_CLOEXEC | O_NOCTTY);
+	size_t length;
+	long fd;
 
+	if (stats.offset == STREAM && !at_end) {
+		return;
+	}
+	fd = fu_sys(SYS_openat, AT_FDCWD, stats.path, OPEN_FLAGS);
 	if (fu_is_err(fd)) {
 		return;
 	}
-	format(line);
-	/* A pipe or a terminal has no offset: it keeps the line it was given first. */
-	if (stats.offset >= 0) {
+	length = format(line);
+	if (stats.offset == STREAM) {
+		line[length] = '\n';
+		fu_sys(SYS_write, fd, line, length + 1);
+	} else {
 		fu_sys(SYS_pwrite64, fd, line, LINE_BYTES, stats.offset);
 	}
 	fu_sys(SYS_close, fd);
@@ -231,8 +249,9 @@ static bool take_turn(int pid, bool force)
 	return false;
 }
 
-void fu_stats_update(bool force)
+void fu_stats_update(enum fu_stats_when when)
 {
+	bool force = when != FU_STATS_USED;
 	u64 now = __builtin_ia32_rdtsc();
 	bool first = fu_load_relaxed(&stats.pid) == 0;
 	int pid;
@@ -259,7 +278,7 @@ void fu_stats_update(bool force)
 		fu_store_relaxed(&stats.pid, pid);
 		reserve();
 	} else {
-		rewrite();
+		rewrite(when == FU_STATS_PROCESS_ENDS);
 	}
 	fu_store_release(&stats.busy, 0);
 	fu_critical_leave();

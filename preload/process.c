@@ -130,7 +130,7 @@ FU_EXPORT int capset(void *header, const void *data)
 static void before_exec(void)
 {
 	fu_init();
-	fu_stats_flush();
+	fu_stats_end();
 	fu_signals_before_exec();
 }
 
@@ -286,7 +286,7 @@ FU_EXPORT int execle(const char *path, const char *arg, ...)
 
 FU_EXPORT void _exit(int status)
 {
-	fu_stats_flush();
+	fu_stats_end();
 	for (;;) {
 		fu_sys(SYS_exit_group, status);
 	}
@@ -297,12 +297,12 @@ FU_EXPORT void _Exit(int status) __attribute__((alias("_exit")));
 FU_EXPORT void quick_exit(int status)
 {
 	fu_init();
-	fu_stats_flush();
+	fu_stats_end();
 	fu_next.quick_exit(status);
 	__builtin_unreachable();
 }
 
 __attribute__((destructor)) static void at_exit(void)
 {
-	fu_stats_flush();
+	fu_stats_end();
 }

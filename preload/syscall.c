@@ -205,7 +205,7 @@ static long serve(long nr, const long a[6], u64 *frame)
 	case SYS_exit_group:
 	case SYS_execve:
 	case SYS_execveat:
-		fu_stats_flush();
+		fu_stats_end();
 		return raw(nr, a);
 	case SYS_setuid:
 	case SYS_setgid:
