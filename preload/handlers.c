@@ -26,6 +26,7 @@
 #include <ucontext.h>
 #include "engine/entry.h"
 #include "preload/handlers.h"
+#include "preload/signals.h"
 #include "rings/lock.h"
 #include "rings/sys.h"
 #include "seccomp/dispatch.h"
@@ -36,7 +37,7 @@
 #define BIT(sig)           (1ULL << ((sig)-1))
 /* Raised by what the thread does, there and then, unless they are sent. */
 #define FAULTS (BIT(SIGSEGV) | BIT(SIGBUS) | BIT(SIGFPE) | BIT(SIGILL) | BIT(SIGTRAP))
-/* SIGSYS has a handler of its own. */
+/* SIGSYS has a handler of its own, and is held there. */
 #define NEVER_HELD (BIT(SIGSYS) | BIT(SIGKILL) | BIT(SIGSTOP))
 /* Those that only glibc uses. */
 #define GLIBC_OWN (BIT(32) | BIT(33))
@@ -55,6 +56,7 @@ static u32 writer;
 
 /* The mask that this thread has in truth while it is held. */
 static __thread u64 held_mask __attribute__((tls_model("initial-exec")));
+static __thread bool holds_mask __attribute__((tls_model("initial-exec")));
 
 static long set_mask(int how, u64 set, u64 *old)
 {
@@ -126,6 +128,7 @@ static void hold_back(int sig, siginfo_t *si, ucontext_t *uc)
 	 * and has returned: the outer frame has the mask to go back to, so it writes last.
 	 */
 	held_mask = *mask;
+	holds_mask = true;
 	fu_self.sig_deferred = 1;
 	*mask |= ~NEVER_HELD;
 }
@@ -133,7 +136,13 @@ static void hold_back(int sig, siginfo_t *si, ucontext_t *uc)
 static void release(void)
 {
 	fu_self.sig_deferred = 0;
-	set_mask(SIG_SETMASK, held_mask & ~FU_SIGSYS_BIT, NULL);
+	if (holds_mask) {
+		holds_mask = false;
+		set_mask(SIG_SETMASK, held_mask & ~FU_SIGSYS_BIT, NULL);
+	}
+	if (fu_sigsys_waits()) {
+		fu_sigsys_release(false);
+	}
 }
 
 static void on_signal(int sig, siginfo_t *si, void *context)
@@ -232,6 +241,10 @@ void fu_handlers_take_over(void)
 		    act.handler <= (u64)(uintptr_t)SIG_IGN ||
 		    act.handler == (u64)(uintptr_t)on_signal) {
 			continue;
+		}
+		/* The kernel was not told of it. */
+		if (fu_sigsys_in_sa_mask(sig)) {
+			act.mask |= FU_SIGSYS_BIT;
 		}
 		write_entry(sig, &act);
 		own = wrapped(&act);

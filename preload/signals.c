@@ -42,6 +42,11 @@ static void put_sigsys(sigset_t *set, bool on)
 	set->__val[0] = on ? set->__val[0] | FU_SIGSYS_BIT : set->__val[0] & ~FU_SIGSYS_BIT;
 }
 
+bool fu_sigsys_in_sa_mask(int sig)
+{
+	return fu_load_relaxed(&sa_mask_has_sigsys) & 1ULL << (sig - 1);
+}
+
 const sigset_t *fu_open_sigsys(const sigset_t *mask, sigset_t *copy)
 {
 	if (!mask || !has_sigsys(mask)) {
@@ -59,6 +64,9 @@ static void believe(int how, bool in_set)
 		fu_sigsys_blocked = in_set;
 	} else if (in_set) {
 		fu_sigsys_blocked = how == SIG_BLOCK;
+	}
+	if (fu_unlikely(fu_sigsys_waits())) {
+		fu_sigsys_release(false);
 	}
 }
 

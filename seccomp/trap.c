@@ -14,6 +14,8 @@
  *
  * SIGSYS that is not ours (another filter's trap, kill, tgkill) goes to the
  * handler that the program installed, or does what the default would have done.
+ * One that was sent waits until the thread is out of the engine's locks, and until the
+ * program believes that the signal is open.
  */
 #include <errno.h>
 #include <linux/audit.h>
@@ -39,6 +41,10 @@ void (*fu_trap_hook)(long nr, u64 ip);
 long (*fu_trap_call)(long nr, const long args[6], u64 *mask);
 
 static bool owned;
+
+/* The SIGSYS that waits, of which there is one at most, as in the kernel. */
+static __thread siginfo_t kept __attribute__((tls_model("initial-exec")));
+static __thread bool keeps __attribute__((tls_model("initial-exec")));
 
 /*
  * The program's action: two copies, `version` & 1 says which one counts. Written
@@ -132,6 +138,77 @@ static void die(siginfo_t *si)
 	}
 }
 
+/*
+ * One that was sent to the process and has come to a thread of the engine's, for which SIGSYS is
+ * open: the first thread is to have it. What the kernel said of it goes through here, since nobody
+ * may say the like to another thread.
+ */
+static struct {
+	u32 state; /* FORWARD_* */
+	siginfo_t si;
+} forwarded;
+
+enum { FORWARD_NONE, FORWARD_BUSY, FORWARD_READY };
+
+static bool forward_step(u32 from, u32 to)
+{
+	return __atomic_compare_exchange_n(&forwarded.state, &from, to, false, __ATOMIC_ACQ_REL,
+	                                   __ATOMIC_RELAXED);
+}
+
+static void forward(const siginfo_t *si)
+{
+	long pid = fu_sys(SYS_getpid);
+
+	if (forward_step(FORWARD_NONE, FORWARD_BUSY)) {
+		forwarded.si = *si;
+		fu_store_release(&forwarded.state, FORWARD_READY);
+	}
+	fu_sys(SYS_tgkill, pid, pid, SIGSYS);
+}
+
+static void take_forwarded(siginfo_t *si)
+{
+	if (si->si_code == SI_TKILL && forward_step(FORWARD_READY, FORWARD_BUSY)) {
+		*si = forwarded.si;
+		fu_store_release(&forwarded.state, FORWARD_NONE);
+	}
+}
+
+static void keep(const siginfo_t *si)
+{
+	if (!keeps) {
+		kept = *si;
+		keeps = true;
+	}
+	if (fu_self.critical) {
+		fu_self.sig_deferred = 1;
+	}
+}
+
+void fu_sigsys_release(bool returns)
+{
+	long pid = fu_sys(SYS_getpid), tid = fu_sys(SYS_gettid);
+	u64 sigsys = FU_SIGSYS_BIT;
+	siginfo_t si = kept;
+
+	if (fu_sigsys_blocked || fu_self.critical) {
+		return;
+	}
+	keeps = false;
+	if (returns) {
+		fu_sys(SYS_rt_sigprocmask, SIG_BLOCK, &sigsys, NULL, KERNEL_SIGSET_SIZE);
+	}
+	if (fu_is_err(fu_sys(SYS_rt_tgsigqueueinfo, pid, tid, SIGSYS, &si))) {
+		fu_sys(SYS_tgkill, pid, tid, SIGSYS);
+	}
+}
+
+bool fu_sigsys_waits(void)
+{
+	return keeps;
+}
+
 /* A SIGSYS that has nothing to do with us, as the program would have received it. */
 static void deliver_foreign(siginfo_t *si, void *context)
 {
@@ -139,6 +216,7 @@ static void deliver_foreign(siginfo_t *si, void *context)
 	bool forced = si->si_code == SYS_SECCOMP;
 	u64 *frame = (u64 *)(void *)&((ucontext_t *)context)->uc_sigmask;
 	u64 mask, saved;
+	bool away, within;
 
 	read_program_action(&act);
 	if (act.handler == (u64)(uintptr_t)SIG_IGN && !forced) {
@@ -154,10 +232,18 @@ static void deliver_foreign(siginfo_t *si, void *context)
 	mask = act.mask & ~FU_SIGSYS_BIT;
 	fu_sys(SYS_rt_sigprocmask, SIG_BLOCK, &mask, &saved, KERNEL_SIGSET_SIZE);
 	fu_sigsys_in_frame(frame, act.flags & SA_NODEFER ? act.mask : FU_SIGSYS_BIT);
+	within = fu_stay_interrupted((uintptr_t)__builtin_frame_address(0));
+	away = !fu_self.critical && fu_handler_begins();
 	if (act.flags & SA_SIGINFO) {
 		((void (*)(int, siginfo_t *, void *))(uintptr_t)act.handler)(SIGSYS, si, context);
 	} else {
 		((void (*)(int))(uintptr_t)act.handler)(SIGSYS);
+	}
+	if (away) {
+		fu_handler_ends();
+	}
+	if (within) {
+		fu_stay_resumed();
 	}
 	fu_sigsys_from_frame(frame);
 	/* The mask goes back with the frame, together with what the handler did to it. */
@@ -202,14 +288,24 @@ static void on_sigsys(int sig, siginfo_t *si, void *context)
 		serve(context);
 	} else if (si->si_code == SI_TKILL && fu_thread_is_engine()) {
 		fu_thread_interrupted(context);
+	} else if (si->si_code <= 0 && fu_thread_is_engine()) {
+		forward(si);
 	} else {
-		deliver_foreign(si, context);
+		take_forwarded(si);
+		if (si->si_code <= 0 && (fu_self.critical || fu_sigsys_blocked)) {
+			keep(si);
+		} else {
+			deliver_foreign(si, context);
+		}
 	}
 }
 
 void fu_sigsys_fork_child(void)
 {
 	fu_store_relaxed(&program.writer, 0);
+	/* What was pending is the parent's. */
+	keeps = false;
+	fu_store_relaxed(&forwarded.state, FORWARD_NONE);
 }
 
 bool fu_sigsys_is_owned(void)

@@ -27,6 +27,14 @@ void fu_sigsys_restorer(void);
  */
 extern __thread bool fu_sigsys_blocked __attribute__((tls_model("initial-exec")));
 
+/* Whether a SIGSYS that was sent to this thread waits to be delivered. */
+bool fu_sigsys_waits(void);
+/*
+ * There is one, and what it waits for may be over: sends it again. With `returns` it comes when
+ * the signal handler that calls this has returned, else at once.
+ */
+void fu_sigsys_release(bool returns);
+
 /*
  * Around a handler of the program's: shows it the mask that it returns to as the program set it,
  * and takes SIGSYS, now or before, out of what the kernel will restore.
@@ -45,6 +53,9 @@ static inline void fu_sigsys_from_frame(u64 *mask)
 {
 	fu_sigsys_blocked = *mask & FU_SIGSYS_BIT;
 	*mask &= ~FU_SIGSYS_BIT;
+	if (fu_sigsys_waits()) {
+		fu_sigsys_release(true);
+	}
 }
 
 /*
