@@ -134,6 +134,18 @@ static bool may_patch(void)
 	       fu_load_relaxed(&fu_shim_enabled);
 }
 
+/* The limit of the kernel's, or of ours, for call sites has been reached: says so once. */
+static void note_incomplete(void)
+{
+	static bool told;
+
+	if (fu_filter_is_incomplete() && !told) {
+		told = true;
+		fu_complain("too many call sites to trap them all: the rest of them is not served",
+		            NULL);
+	}
+}
+
 /* Looks at what is new, with the scan lock. */
 static void scan_objects(bool quiet)
 {
@@ -155,6 +167,7 @@ static void scan_objects(bool quiet)
 	 */
 	if (scan.n_ranges && (left || !wait_for_ring(scan.ranges, scan.n_ranges))) {
 		trap = install(scan.ranges, scan.n_ranges);
+		note_incomplete();
 	}
 	/* Where filters are not to be had, in a sandbox or under valgrind, the patches may do. */
 	if (trap < 0 && !patched && !fu_have_rings()) {

@@ -58,6 +58,7 @@ static struct program program;
 /* What filters of this process cover by now. */
 static struct fu_range covered[FU_RANGES_MAX];
 static size_t n_covered;
+static bool incomplete; /* some could not be had */
 
 static void emit(struct program *p, struct sock_filter insn)
 {
@@ -212,44 +213,60 @@ static long install_chunk(enum fu_filter_action action, const struct fu_range *r
 	return ret > 0 && action == FU_FILTER_TRAP ? -ESRCH : ret;
 }
 
-/* Over what is covered from `from` on. What could not be had is covered no more. */
+/*
+ * Over what is covered from `from` on. The kernel has a limit for all filters of a process: where a
+ * chunk is too long for what is left of that a shorter one may do. What could not be had is covered
+ * no more.
+ */
 static long install_from(enum fu_filter_action action, size_t from)
 {
+	size_t at = from, chunk = CHUNK;
 	long ret, result = 0;
 
-	for (size_t at = from; at < n_covered; at += CHUNK) {
-		size_t n = n_covered - at < CHUNK ? n_covered - at : CHUNK;
+	while (at < n_covered) {
+		size_t n = n_covered - at < chunk ? n_covered - at : chunk;
 
 		ret = install_chunk(at == from ? action : FU_FILTER_TRAP, covered + at, n);
+		if (ret == -ENOMEM && n > 1) {
+			chunk = n / 2;
+			continue;
+		}
 		if (at == from) {
 			result = ret;
 		}
 		if (ret < 0) {
 			n_covered = at;
-			return ret;
+			break;
 		}
+		at += n;
 	}
 	return result;
 }
 
 long fu_filter_install(enum fu_filter_action action, const struct fu_range *ranges, size_t n)
 {
-	size_t before = n_covered;
-	bool full = false;
+	size_t before = n_covered, wanted = n_covered;
 	long ret;
 
 	for (size_t i = 0; i < n; i++) {
 		if (is_covered(&ranges[i])) {
 			continue;
 		}
-		full = n_covered == FU_RANGES_MAX;
-		if (full) {
-			break;
+		wanted++;
+		if (n_covered < FU_RANGES_MAX) {
+			covered[n_covered++] = ranges[i];
 		}
-		covered[n_covered++] = ranges[i];
 	}
 	ret = install_from(action, before);
-	return ret == 0 && full ? -ENOSPC : ret;
+	if (n_covered < wanted) {
+		incomplete = true;
+	}
+	return wanted > before && before == FU_RANGES_MAX ? -ENOSPC : ret;
+}
+
+bool fu_filter_is_incomplete(void)
+{
+	return incomplete;
 }
 
 long fu_filter_reinstall_trap(void)

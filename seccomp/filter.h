@@ -30,13 +30,17 @@ enum fu_filter_action { FU_FILTER_TRAP, FU_FILTER_NOTIFY };
  * Installs a filter over all threads for calls issued from `ranges`. Ranges that
  * an earlier filter of this process covers are left out; if none remain, nothing
  * is installed and 0 is returned. Sets no_new_privs if, and only if, the kernel
- * demands it. Returns 0 (FU_FILTER_NOTIFY: the listener's descriptor) or -errno;
+ * demands it. Returns 0 (FU_FILTER_NOTIFY: the listener's descriptor), or -errno if
+ * there is no filter for any of them;
  * -ESRCH if another thread has filters of its own, which TSYNC cannot join;
- * -ENOSPC if there are more ranges than can be remembered. Where one filter has no
+ * -ENOSPC if no more ranges can be remembered. Where one filter has no
  * room for all there are more of them; the second and later ones trap.
  * Not reentrant: callers hold the scan lock of preload/.
  */
 long fu_filter_install(enum fu_filter_action action, const struct fu_range *ranges, size_t n);
+
+/* Whether there were ranges, once, that no filter could be had for. */
+bool fu_filter_is_incomplete(void);
 
 /* Installs the trap again over everything that was ever covered: see notify.c, fork. */
 long fu_filter_reinstall_trap(void);
