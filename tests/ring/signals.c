@@ -62,11 +62,12 @@ static void *keep_killing(void *arg)
 {
 	struct killer *k = arg;
 
-	/* Until it is told to stop: one signal alone may come before the wait. */
-	while (!__atomic_load_n(&k->stop, __ATOMIC_ACQUIRE)) {
+	/* Until it is told to stop: one signal alone may come before the wait. But one there is, also
+	 * if the thread comes to run after that. */
+	do {
 		tr_sleep_ms(10);
 		pthread_kill(k->target, SIGUSR1);
-	}
+	} while (!__atomic_load_n(&k->stop, __ATOMIC_ACQUIRE));
 	return NULL;
 }
 
