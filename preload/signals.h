@@ -11,7 +11,8 @@
 /* `mask` with SIGSYS open, in *copy if it has to differ; NULL stays NULL. */
 const sigset_t *fu_open_sigsys(const sigset_t *mask, sigset_t *copy);
 
-/* Whether the handler of `sig` was installed, before handlers were ours, with SIGSYS in its mask. */
+/* Whether the handler of `sig` was installed, before handlers were ours, with SIGSYS in its mask.
+ */
 bool fu_sigsys_in_sa_mask(int sig);
 
 /* The system calls of the same names as a program makes them itself: value or -errno. */

@@ -62,8 +62,8 @@ static void *keep_killing(void *arg)
 {
 	struct killer *k = arg;
 
-	/* Until it is told to stop: one signal alone may come before the wait. But one there is, also
-	 * if the thread comes to run after that. */
+	/* Until it is told to stop: one signal alone may come before the wait. But one there is,
+	 * also if the thread comes to run after that. */
 	do {
 		tr_sleep_ms(10);
 		pthread_kill(k->target, SIGUSR1);
