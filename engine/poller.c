@@ -583,6 +583,11 @@ int fu_poller_arm(struct fu_req *req, u32 events)
 			slot->kind = SLOT_ARMED;
 		goto out;
 	}
+	/* The file tells the last one first: a request that waits anew goes before those there. */
+	if (slot->added && (events & EPOLLONESHOT) && !(req->flags & FU_REQ_MULTISHOT)) {
+		fu_sys(SYS_epoll_ctl, poller.epfd, EPOLL_CTL_DEL, slot->fd, 0);
+		slot->added = false;
+	}
 	slot->events = events;
 	slot->pending = 0;
 	/* The handler may run before epoll_ctl returns; it waits for our lock. */

@@ -203,6 +203,28 @@ static void test_removed_late(void **state)
 	}
 }
 
+/* Of several requests the last one is served first; those that got nothing wait anew, in turn. */
+static void test_order(void **state)
+{
+	static const unsigned order[] = { 3, 1, 2 };
+	int sv[2];
+
+	(void)state;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, sv), 0);
+	for (int socket = 0; socket < 2; socket++) {
+		for (unsigned i = 1; i <= 3; i++)
+			tr_prep(&ring, socket ? IORING_OP_RECV : IORING_OP_READ,
+			        socket ? sv[0] : fds[0], buf + i, 1, 0, i);
+		assert_int_equal(tr_submit(&ring), 3);
+		for (int i = 0; i < 3; i++) {
+			assert_int_equal(write(socket ? sv[1] : fds[1], "x", 1), 1);
+			tr_expect(&ring, order[i], 1, 0);
+		}
+	}
+	close(sv[0]);
+	close(sv[1]);
+}
+
 /* ---- DEFER_TASKRUN ---- */
 
 /* Arms a poll of an eventfd, has it become ready, and submits what comes too late for that. */
@@ -342,6 +364,7 @@ static const struct CMUnitTest tests[] = {
 	DEFERRED(test_remove_late), DEFERRED(test_remove_late_multishot),
 	DEFERRED(test_cancel_late), DEFERRED(test_cancel_read_late),
 	DEFERRED(test_remove_gone), DEFERRED(test_several_gone),
+	ON_RING(test_order),        DEFERRED(test_order),
 };
 
 TR_MAIN("armed", tests)
