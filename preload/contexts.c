@@ -9,6 +9,7 @@
  * would return into a frame that is gone. These here look at the arguments and jump.
  */
 #include <ucontext.h>
+#include "engine/entry.h"
 #include "preload/forward.h"
 #include "preload/init.h"
 #include "preload/next.h"
@@ -45,6 +46,8 @@ __attribute__((used, visibility("hidden"))) void *fu_getcontext(ucontext_t *uc)
 __attribute__((used, visibility("hidden"))) void *fu_setcontext(ucontext_t *uc)
 {
 	fu_init();
+	/* As by siglongjmp; swapcontext leaves something to come back to. */
+	fu_jumps((uintptr_t)__builtin_frame_address(0), (uintptr_t)uc->uc_mcontext.gregs[REG_RSP]);
 	entered(uc);
 	return (void *)(uintptr_t)fu_next.setcontext;
 }
