@@ -111,6 +111,12 @@ void fu_fork_parent(void);
 void fu_fork_child(void);
 
 /*
+ * Whether there are engine threads, and the program has no other one than the calling thread. Then
+ * it cannot mean to part with anybody when it asks for descriptors of its own.
+ */
+bool fu_threads_are_ours(void);
+
+/*
  * The program is about to execute another one, which will succeed as far as one can tell: its
  * requests in rings that other processes use end, and these see it.
  */

@@ -281,16 +281,16 @@ void fu_poller_harvest(void)
 }
 
 /* lock held, no slot in use, no ring left */
-static void close_set(void)
+static void close_set(void (*close_fd)(int))
 {
 	for (int i = 0; i < FU_POLLER_TIMERS; i++) {
 		if (poller.timerfds[i] >= 0)
-			fu_fd_close(poller.timerfds[i]);
+			close_fd(poller.timerfds[i]);
 		fu_store_relaxed(&poller.timerfds[i], -1);
 	}
 	fu_timers_unprogram();
-	fu_fd_close(poller.wakefd);
-	fu_fd_close(poller.epfd);
+	close_fd(poller.wakefd);
+	close_fd(poller.epfd);
 	fu_store_relaxed(&poller.epfd, -1);
 	fu_store_relaxed(&poller.wakefd, -1);
 }
@@ -359,7 +359,7 @@ static bool leave(void)
 		return false;
 	}
 	fu_store_relaxed(&poller.tid, 0);
-	close_set();
+	close_set(fu_fd_close);
 	return true;
 }
 
@@ -440,7 +440,7 @@ static int open_set(void)
 		poller.timerfds[i] = -1;
 	fd = add_special(poller.wakefd, FU_POLLER_WAKE);
 	if (fd)
-		close_set();
+		close_set(fu_fd_close);
 	return fd;
 }
 
@@ -491,9 +491,9 @@ void fu_poller_reset(void)
 	if (poller.epfd >= 0) {
 		for (u32 i = 0; i < poller.nr_slots; i++) {
 			if (slot_at(i)->own_fd)
-				fu_fd_close(slot_at(i)->fd);
+				fu_fd_close_inherited(slot_at(i)->fd);
 		}
-		close_set();
+		close_set(fu_fd_close_inherited);
 	}
 	fu_memset(&poller, 0, sizeof(poller));
 	poller.epfd = poller.wakefd = -1;

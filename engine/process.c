@@ -25,6 +25,7 @@
 
 static struct fu_lock init_lock;
 static bool initialised; /* in this process or an ancestor */
+static bool by_libc;     /* this process was made by fork, with its handlers */
 
 static void become_this_process(void)
 {
@@ -32,7 +33,7 @@ static void become_this_process(void)
 
 	if (initialised) {
 		fu_mem_reset();
-		fu_fds_reset();
+		fu_fds_reset(!by_libc);
 		fu_shared_reset();
 		fu_user_reset();
 		fu_memset(&fu_counters, 0, sizeof(fu_counters));
@@ -108,8 +109,10 @@ void fu_fork_child(void)
 	fu_fork_parent();
 	fu_wipe->gen = 0;
 	fu_self.critical = 0;
+	by_libc = true;
 	/* Descriptors and mappings are the child's at once; threads start when needed. */
 	fu_process_enter();
+	by_libc = false;
 }
 
 bool fu_thread_is_engine(void)

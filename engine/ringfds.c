@@ -62,7 +62,7 @@ void fu_ringfds_reset(void)
 
 		for (u32 i = 0; i < IO_RINGFD_REG_MAX; i++) {
 			if (s->ring[i].ctx)
-				fu_fd_close(s->ring[i].fd);
+				fu_fd_close_inherited(s->ring[i].fd);
 		}
 	}
 	mine = NULL;

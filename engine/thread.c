@@ -11,8 +11,10 @@
 #include <pthread.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <ucontext.h>
 
+#include "engine/entry.h"
 #include "engine/thread.h"
 #include "rings/fds.h"
 #include "rings/mem.h"
@@ -51,6 +53,7 @@ struct kernel_sigaction {
 static struct {
 	u32 forks;              /* threads that fork; all atomic */
 	u32 starting;           /* engine threads that libc has still to bring up */
+	u32 alive;              /* those that run what the engine has for them */
 	u32 ending[ENDING_MAX]; /* their ids: they are libc's alone by now; 0: free */
 } quiet;
 
@@ -87,6 +90,7 @@ static void ends(void)
 {
 	u32 me = fu_tid();
 
+	__atomic_fetch_sub(&quiet.alive, 1, __ATOMIC_SEQ_CST);
 	for (u32 i = 0; i < ENDING_MAX; i++) {
 		u32 tid = fu_load_relaxed(&quiet.ending[i]);
 
@@ -138,6 +142,23 @@ void fu_threads_quiet_over(void)
 	__atomic_fetch_sub(&quiet.forks, 1, __ATOMIC_SEQ_CST);
 }
 
+bool fu_threads_are_ours(void)
+{
+	struct stat st;
+	bool ours = false;
+	u32 alive;
+
+	if (fu_load_relaxed(&fu_wipe->gen) != (u32)fu_sys(SYS_getpid))
+		return false;
+	fu_threads_quiet();
+	alive = __atomic_load_n(&quiet.alive, __ATOMIC_SEQ_CST);
+	/* A directory for each thread, one more, and its own entry above. */
+	if (alive && fu_sys(SYS_stat, "/proc/self/task", &st) == 0)
+		ours = st.st_nlink == alive + 3;
+	fu_threads_quiet_over();
+	return ours;
+}
+
 void fu_threads_reset(void)
 {
 	fu_self.quiet = 0;
@@ -149,6 +170,7 @@ static void *thread_main(void *p)
 	struct start start = *(struct start *)p;
 	void *ret;
 
+	__atomic_fetch_add(&quiet.alive, 1, __ATOMIC_SEQ_CST);
 	start_ends();
 	fu_free(p, sizeof(struct start));
 	fu_self.engine = 1;

@@ -20,6 +20,7 @@
 #include "seccomp/dispatch.h"
 
 #define NR_CLOSE_RANGE      436
+#define CLOSE_RANGE_UNSHARE (1U << 1)
 #define CLOSE_RANGE_CLOEXEC (1U << 2)
 /* fs.nr_open by default; where the engine puts its descriptors is below it. */
 #define FD_LIMIT (1U << 20)
@@ -184,6 +185,10 @@ long fu_close_range(u32 first, u32 last, u32 flags)
 
 	if (!fu_have_rings() || first > last) {
 		return fu_sys(NR_CLOSE_RANGE, first, last, flags);
+	}
+	/* The engine's threads have to see what the program opens from now on. */
+	if ((flags & CLOSE_RANGE_UNSHARE) && fu_threads_are_ours()) {
+		flags &= ~CLOSE_RANGE_UNSHARE;
 	}
 	while (ret == 0 && from <= last) {
 		u32 next = fu_fd_next_engine((u32)from, last);

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <sched.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -106,11 +107,16 @@ FU_EXPORT pid_t _Fork(void)
  * What libc does for one thread only. setuid and its like it does for all, the engine's among
  * them.
  */
+int fu_process_unshares(int flags)
+{
+	fu_threads_differ();
+	return (flags & CLONE_FILES) && fu_threads_are_ours() ? flags & ~CLONE_FILES : flags;
+}
+
 FU_EXPORT int unshare(int flags)
 {
 	fu_init();
-	fu_threads_differ();
-	return fu_next.unshare(flags);
+	return fu_next.unshare(fu_process_unshares(flags));
 }
 
 FU_EXPORT int setns(int fd, int type)

@@ -13,4 +13,7 @@ void fu_process_init(void);
  */
 void fu_process_before_ring(void);
 
+/* The program unshares `flags`: those that the call is to be made with. */
+int fu_process_unshares(int flags);
+
 #endif

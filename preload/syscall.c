@@ -12,6 +12,7 @@
 #include "preload/messages.h"
 #include "preload/next.h"
 #include "preload/poll.h"
+#include "preload/process.h"
 #include "preload/signals.h"
 #include "preload/syscall.h"
 #include "rings/sys.h"
@@ -215,11 +216,12 @@ static long serve(long nr, const long a[6], u64 *frame)
 	case SYS_setresgid:
 	case SYS_setgroups:
 	case SYS_capset:
-	case SYS_unshare:
 	case SYS_setns:
 		/* Of this thread alone, where libc's own functions see to all. */
 		fu_threads_differ();
 		return raw(nr, a);
+	case SYS_unshare:
+		return fu_sys(nr, fu_process_unshares((int)a[0]));
 	case SYS_epoll_ctl:
 		return serve_epoll_ctl(a);
 	case SYS_poll:

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/kcmp.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 
@@ -23,6 +24,9 @@
  * closes. */
 static u8 *marks;
 static u32 nr_own; /* how many there are; atomic */
+
+/* The process has been made with its parent's descriptors. */
+static bool with_parent;
 
 /* Serialises those that lift the limit: each restores what it found. */
 static struct fu_lock limit_lock;
@@ -133,9 +137,17 @@ void fu_fds_fork_done(void)
 	fu_unlock(&limit_lock);
 }
 
-void fu_fds_reset(void)
+void fu_fds_reset(bool may_share)
 {
 	limit_lock.word = 0;
+	with_parent = may_share && fu_sys(SYS_kcmp, fu_sys(SYS_getpid), fu_sys(SYS_getppid),
+	                                  KCMP_FILES, 0, 0) == 0;
+}
+
+void fu_fd_close_inherited(int fd)
+{
+	if (!with_parent)
+		fu_fd_close(fd);
 }
 
 static long dup_above(void *fd, u64 old_limit)

@@ -29,12 +29,19 @@ int fu_fd_high(int fd);
 void fu_fd_close(int fd);
 
 /*
+ * In a forked child, after fu_fds_reset: closes one of its parent's engine, unless the two share
+ * their descriptors (CLONE_FILES): then the parent goes on with it.
+ */
+void fu_fd_close_inherited(int fd);
+
+/*
  * Around a fork: no child is to begin with the limit raised. fu_fds_reset is for a child that was
- * made without them: a thread that is not here may have held the lock.
+ * made without them: a thread that is not here may have held the lock. may_share: it was not libc's
+ * fork that has made it.
  */
 void fu_fds_fork_prepare(void);
 void fu_fds_fork_done(void);
-void fu_fds_reset(void);
+void fu_fds_reset(bool may_share);
 
 bool fu_fd_is_engine(int fd);
 /* The first of the engine's descriptors in [first, last]; ~0U if there is none. */

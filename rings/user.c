@@ -101,7 +101,7 @@ void fu_user_reset(void)
 	pipe_lock.word = 0;
 	for (int i = 0; i < 2; i++) {
 		if (is_pipe(pipe_fds[i], pipe_ino))
-			fu_fd_close(pipe_fds[i]);
+			fu_fd_close_inherited(pipe_fds[i]);
 		pipe_fds[i] = -1;
 	}
 }

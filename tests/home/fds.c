@@ -7,6 +7,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -19,6 +20,9 @@
 #define SYS_pidfd_getfd 438
 #endif
 #define NR_CLOSE_RANGE 436
+#ifndef CLOSE_RANGE_UNSHARE
+#define CLOSE_RANGE_UNSHARE (1U << 1)
+#endif
 
 /* A ring with a registered file, a registered eventfd, and a read pending in it. */
 struct used {
@@ -282,9 +286,81 @@ static void test_taken_by_pidfd(void **state)
 	}
 }
 
+/* ---- descriptor tables ---- */
+
+/* A read of a new pipe, which nobody waits for: another thread than this one has to do it. */
+static void read_by_itself(struct tr_ring *r)
+{
+	int p[2];
+	char c = 0;
+
+	TR_CHILD_CHECK(pipe(p) == 0);
+	tr_prep(r, IORING_OP_READ, p[0], &c, 1, 0, 5);
+	TR_CHILD_CHECK(tr_submit(r) == 1);
+	TR_CHILD_CHECK(RAW(SYS_write, p[1], "x", 1) == 1);
+	for (int i = 0; i < 1000 && !tr_peek(r); i++)
+		tr_sleep_ms(5);
+	TR_CHILD_CHECK(tr_peek(r) && tr_peek(r)->user_data == 5 && tr_peek(r)->res == 1);
+	tr_seen(r);
+	close(p[0]);
+	close(p[1]);
+}
+
+/* With a single thread there is nobody to part with. */
+static void unshares(void)
+{
+	struct tr_ring late;
+	struct used u;
+
+	begin(&u);
+	TR_CHILD_CHECK(unshare(CLONE_FILES) == 0);
+	read_by_itself(&u.r);
+	TR_CHILD_CHECK(syscall(SYS_unshare, CLONE_FILES) == 0);
+	read_by_itself(&u.r);
+	TR_CHILD_CHECK(syscall(NR_CLOSE_RANGE, 100, ~0U, CLOSE_RANGE_UNSHARE) == 0);
+	read_by_itself(&u.r);
+	TR_CHILD_CHECK(tr_init(&late, 8, 0) == 0);
+	read_by_itself(&late);
+	still_works(&u, true);
+}
+
+static void test_unshared(void **state)
+{
+	(void)state;
+	assert_int_equal(in_child(unshares, 30), 0);
+}
+
+/* A child that has its parent's descriptors, not its memory. */
+static void has_such_a_child(void)
+{
+	struct used u;
+	pid_t pid;
+
+	begin(&u);
+	pid = (pid_t)RAW(SYS_clone, CLONE_FILES | SIGCHLD, 0);
+	TR_CHILD_CHECK(pid >= 0);
+	if (pid == 0) {
+		struct used own;
+
+		begin(&own);
+		read_by_itself(&own.r);
+		tr_sys_close(own.r.fd);
+		_exit(0);
+	}
+	TR_CHILD_CHECK(tr_wait_child(pid) == 0);
+	read_by_itself(&u.r);
+	still_works(&u, true);
+}
+
+static void test_table_of_two(void **state)
+{
+	(void)state;
+	assert_int_equal(in_child(has_such_a_child, 30), 0);
+}
+
 static const struct CMUnitTest tests[] = {
-	cmocka_unit_test(test_closing),
-	cmocka_unit_test(test_limits),
+	cmocka_unit_test(test_unshared),       cmocka_unit_test(test_table_of_two),
+	cmocka_unit_test(test_closing),        cmocka_unit_test(test_limits),
 	cmocka_unit_test(test_taken_by_pidfd),
 };
 
