@@ -54,7 +54,7 @@ void fu_peer_listens(struct fu_ctx *ctx)
 static void join(struct fu_ctx *ctx)
 {
 	struct fu_peer *peers = ctx->ring.ctrl->peers;
-	u32 me = fu_load_relaxed(&fu_wipe->gen);
+	u32 me = fu_tid_of(fu_load_relaxed(&fu_wipe->gen));
 
 	if (fu_poller_start())
 		return;

@@ -16,6 +16,7 @@
 #include "engine/leaving.h"
 #include "engine/registry.h"
 #include "engine/ringfds.h"
+#include "engine/stay.h"
 #include "engine/thread.h"
 #include "rings/fds.h"
 #include "rings/mem.h"
@@ -32,6 +33,8 @@ static void become_this_process(void)
 	u32 pid = (u32)fu_sys(SYS_getpid);
 
 	if (initialised) {
+		fu_tid_reset();
+		fu_stays.gen = 0;
 		fu_mem_reset();
 		fu_fds_reset(!by_libc);
 		fu_shared_reset();

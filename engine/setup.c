@@ -54,7 +54,7 @@ static int start(struct fu_ctx *ctx, const struct fu_params *p)
 		return ret;
 	if ((p->flags & IORING_SETUP_SQ_AFF) && !(p->flags & IORING_SETUP_SQPOLL))
 		return -EINVAL;
-	ctrl->creator = fu_load_relaxed(&fu_wipe->gen);
+	ctrl->creator = fu_tid_of(fu_load_relaxed(&fu_wipe->gen));
 	ctx->deferred = p->flags & IORING_SETUP_DEFER_TASKRUN;
 	ctx->iopoll = p->flags & IORING_SETUP_IOPOLL;
 	ctx->sqpoll = p->flags & IORING_SETUP_SQPOLL;

@@ -83,7 +83,7 @@ static void start_ends(void)
 
 static bool has_ended(u32 tid)
 {
-	return !tid || fu_sys(SYS_tgkill, fu_sys(SYS_getpid), tid, 0) == -ESRCH;
+	return !tid || fu_sys(SYS_tgkill, fu_sys(SYS_getpid), fu_tid_number(tid), 0) == -ESRCH;
 }
 
 static void ends(void)
@@ -379,5 +379,5 @@ void fu_thread_interrupts_init(void)
 
 void fu_thread_interrupt(u32 tid)
 {
-	fu_sys(SYS_tgkill, fu_sys(SYS_getpid), tid, SIGSYS);
+	fu_sys(SYS_tgkill, fu_sys(SYS_getpid), fu_tid_number(tid), SIGSYS);
 }

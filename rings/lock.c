@@ -6,6 +6,7 @@
 #include <linux/futex.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 
@@ -46,9 +47,37 @@ void fu_wipe_init(void)
 	fu_wipe = page;
 }
 
+/* This process's namespace in an id. */
+static u32 space;
+
+u32 fu_tid_of(u32 number)
+{
+	return number | space;
+}
+
+void fu_tid_reset(void)
+{
+	struct stat st;
+	u32 n = 0;
+
+	fu_self.gen = 0;
+	/* Only the first processes in a namespace have a parent that they cannot name. */
+	if (fu_sys(SYS_getppid) != 0)
+		return;
+	if (fu_sys(SYS_stat, "/proc/self/ns/pid", &st) == 0)
+		n = (u32)st.st_ino;
+	else
+		fu_sys(SYS_getrandom, &n, sizeof(n), 0);
+	n = 1 + n % ((1U << FU_SPACE_BITS) - 1);
+	/* It is another one than the parent's. */
+	if (n << FU_TID_BITS == space)
+		n = n == 1 ? 2 : n - 1;
+	space = n << FU_TID_BITS;
+}
+
 u32 fu_tid_slow(void)
 {
-	u32 tid = (u32)fu_sys(SYS_gettid);
+	u32 tid = fu_tid_of((u32)fu_sys(SYS_gettid));
 
 	fu_self.tid = tid;
 	fu_self.task = 0;
@@ -135,16 +164,28 @@ static bool is_dead_child(u32 pid)
 	       info.si_pid == (pid_t)pid;
 }
 
-bool fu_tid_is_dead(u32 tid)
+static bool is_elsewhere(u32 id)
 {
+	return (id & ~FU_TID_MASK) != space;
+}
+
+bool fu_tid_is_dead(u32 id)
+{
+	u32 tid = fu_tid_number(id);
+
+	if (is_elsewhere(id))
+		return false;
 	return fu_sys(SYS_tkill, tid, 0) == -ESRCH || is_dead_child(tid) ||
 	       has_ended(thread_stat(tid).state);
 }
 
-bool fu_process_is_dead(u32 pid)
+bool fu_process_is_dead(u32 id)
 {
 	struct thread_stat stat;
+	u32 pid = fu_tid_number(id);
 
+	if (is_elsewhere(id))
+		return false;
 	if (fu_sys(SYS_kill, pid, 0) == -ESRCH || is_dead_child(pid))
 		return true;
 	/* The first thread may have left the others behind. */

@@ -25,7 +25,7 @@ struct fu_lock {
 
 struct fu_thread {
 	u32 gen;         /* the process generation in which `tid` was read */
-	u32 tid;         /* valid while gen matches fu_wipe->gen */
+	u32 tid;         /* fu_tid; valid while gen matches fu_wipe->gen */
 	u32 critical;    /* locks held by this thread */
 	u8 engine;       /* one of the engine's own threads */
 	u8 sig_deferred; /* the preload layer has signals to deliver when critical drops to 0 */
@@ -57,6 +57,25 @@ void fu_wipe_init(void);
 extern void (*fu_signals_release)(void);
 
 u32 fu_tid_slow(void);
+
+/*
+ * A ring may be shared by processes in several pid namespaces, where the same number is somebody
+ * else. So ids, of threads and of processes, tell the namespace as well, unless it is that of the
+ * process that brought the engine up. Kernel and program know them without.
+ */
+#define FU_TID_BITS   22U /* more than the kernel gives out */
+#define FU_SPACE_BITS 8U
+#define FU_TID_MASK   ((1U << FU_TID_BITS) - 1)
+
+/* An id without its namespace. */
+static inline u32 fu_tid_number(u32 id)
+{
+	return id & FU_TID_MASK;
+}
+/* The id of a process or thread of the caller's own namespace. */
+u32 fu_tid_of(u32 number);
+/* In a process that has begun anew, its only thread: finds out what its namespace is. */
+void fu_tid_reset(void);
 
 /* The calling thread's id, without a system call after the first time. */
 static inline u32 fu_tid(void)
@@ -124,14 +143,14 @@ static inline bool fu_lock_is_mine(const struct fu_lock *lock)
 
 /*
  * True if there is no such thread any more, though its parent may have to wait for it still.
- * Several system calls.
+ * Of one in another pid namespace nobody can tell: false. Several system calls.
  */
-bool fu_tid_is_dead(u32 tid);
+bool fu_tid_is_dead(u32 id);
 /*
  * The same for a process as a whole, by its own id or that of a thread which ends with it. Its
  * first thread may end before the others.
  */
-bool fu_process_is_dead(u32 pid);
+bool fu_process_is_dead(u32 id);
 
 /*
  * futex on a word that may be shared between processes. The wait returns 0 when

@@ -63,7 +63,7 @@ struct fu_restrictions {
 struct fu_ctrl {
 	/* Constant after creation. */
 	u32 setup_flags;
-	u32 creator; /* pid */
+	u32 creator; /* the process's id, as fu_tid_of has it */
 	u64 ino;     /* of the program's end of the ring descriptor */
 
 	/* Submission: written under submit_lock. */

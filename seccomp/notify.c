@@ -91,7 +91,7 @@ static void *proxy_main(void *arg)
 	struct proxy *p = arg;
 
 	/* To the engine this is a thread of the program: the one it stands for. */
-	fu_store_relaxed(&p->self, fu_tid());
+	fu_store_relaxed(&p->self, fu_tid_number(fu_tid()));
 	for (;;) {
 		u64 id;
 		long ret;
