@@ -365,8 +365,8 @@ static long cancel_until_gone(struct fu_cancel *cd, u64 deadline_ns)
 		if (now >= deadline_ns)
 			break;
 		fu_submit_unlock(ctx);
-		ret = fu_futex_wait(&ctrl->wake_seq, seq,
-		                    deadline_ns == UINT64_MAX ? -1 : (s64)(deadline_ns - now));
+		ret = fu_sleep_until_woken(
+		        ctrl, seq, deadline_ns == UINT64_MAX ? -1 : (s64)(deadline_ns - now));
 		fu_submit_lock(ctx);
 		if (ret == -EINTR)
 			break;

@@ -523,6 +523,9 @@ void fu_post_other(struct fu_ctx *ctx, u64 user_data, s32 res, u32 cflags);
 void fu_cq_notify(struct fu_ctx *ctx);
 /* Wakes whoever waits in enter. */
 void fu_wake_waiters(struct fu_ctx *ctx);
+/* Sleeps until that, from wake_seq's value `seq` on; the caller counts in `waiters`. As
+ * fu_futex_wait. */
+long fu_sleep_until_woken(struct fu_ctrl *ctrl, u32 seq, s64 timeout_ns);
 
 /* Requests that are waiting somewhere are tracked for cancellation. ctx->lock held. */
 void fu_track(struct fu_req *req, enum fu_where where);

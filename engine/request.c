@@ -241,8 +241,21 @@ void fu_wake_waiters(struct fu_ctx *ctx)
 	fu_leader_wake(ctx);
 	if (!fu_load_relaxed(&ctrl->waiters))
 		return;
+	/* No handler of the program may jump away with what is to wake them. */
+	fu_critical_enter();
 	__atomic_fetch_add(&ctrl->wake_seq, 1, __ATOMIC_SEQ_CST);
-	fu_futex_wake(&ctrl->wake_seq, INT32_MAX);
+	/* Another process may have been killed at that point. */
+	if (__atomic_exchange_n(&ctrl->sleeps, 0, __ATOMIC_SEQ_CST) ||
+	    fu_load_relaxed(&ctrl->shared))
+		fu_futex_wake(&ctrl->wake_seq, INT32_MAX);
+	fu_critical_leave();
+}
+
+long fu_sleep_until_woken(struct fu_ctrl *ctrl, u32 seq, s64 timeout_ns)
+{
+	/* Who posts moves wake_seq before he looks whether anybody sleeps. */
+	__atomic_store_n(&ctrl->sleeps, 1, __ATOMIC_SEQ_CST);
+	return fu_futex_wait(&ctrl->wake_seq, seq, timeout_ns);
 }
 
 /* Tells everybody outside the ring's own requests. */

@@ -138,7 +138,7 @@ static long wait_once(struct waiter *w)
 	else if (w->has_mask)
 		ret = sleep_masked(w, slice);
 	else
-		ret = fu_futex_wait(&ctrl->wake_seq, seq, slice);
+		ret = fu_sleep_until_woken(ctrl, seq, slice);
 	if (ret == -ETIMEDOUT && slice != left)
 		return 0;
 	if (ret == -ETIMEDOUT)
@@ -263,7 +263,7 @@ long fu_iopoll_reap(struct fu_ctx *ctx, u32 min_complete)
 		if (fu_load_acquire(ctx->ring.cq_tail) - start >= min_complete ||
 		    !fu_ctx_active(ctx))
 			break;
-		ret = fu_futex_wait(&ctrl->wake_seq, seq, -1);
+		ret = fu_sleep_until_woken(ctrl, seq, -1);
 		if (ret == -EINTR)
 			break;
 		ret = 0;

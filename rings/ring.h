@@ -81,9 +81,11 @@ struct fu_ctrl {
 	u32 ovf_head, ovf_tail; /* backlog, free running */
 	u32 cq_timeouts;        /* timeouts that fired: a waiter returns early on a change */
 
-	/* Waiting: waiters counts sleepers, wake_seq is what they sleep on. */
+	/* Waiting: waiters counts those who wait, wake_seq is what they sleep on. sleeps is set by
+	 * who is about to, and taken back by who wakes them: the others have no call to make. */
 	__attribute__((aligned(FU_CACHELINE))) u32 wake_seq;
 	u32 waiters;
+	u32 sleeps;
 	u32 raised;  /* the ring descriptor is readable: FU_RAISED, or FU_RAISING */
 	u32 polled;  /* somebody polls the descriptor: FU_POLLED_* */
 	u32 sq_wake; /* what the SQPOLL thread sleeps on */
