@@ -26,6 +26,7 @@
 #include "engine/peers.h"
 #include "engine/poller.h"
 #include "engine/registry.h"
+#include "engine/thread.h"
 #include "rings/fds.h"
 #include "rings/mem.h"
 #include "rings/sys.h"
@@ -383,7 +384,13 @@ static void *poller_main(void *arg)
 		fu_unlock(&poller.lock);
 		/* To wait in epoll_wait would be to fetch. */
 		pfd.fd = fu_load_relaxed(&poller.epfd);
-		fu_sys(SYS_poll, &pfd, 1, -1);
+		if (fu_sys(SYS_poll, &pfd, 1, FU_ALONE_NS / 1000000) == 0) {
+			if (!fu_threads_alone())
+				continue;
+			/* The kernel ends what a process waits for as its threads go. */
+			fu_registry_each(fu_cancel_everything);
+			return NULL;
+		}
 		take_and_handle(events, FU_POLLER_EVENTS, &reap);
 		if (reap)
 			fu_registry_reap();

@@ -159,6 +159,13 @@ bool fu_threads_are_ours(void)
 	return ours;
 }
 
+bool fu_threads_alone(void)
+{
+	u32 alive = __atomic_load_n(&quiet.alive, __ATOMIC_SEQ_CST);
+
+	return alive && fu_threads_left() == alive;
+}
+
 void fu_threads_reset(void)
 {
 	fu_self.quiet = 0;

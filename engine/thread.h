@@ -26,6 +26,12 @@ u32 fu_cpu_count(const cpu_set_t *cpus, size_t bytes);
 void fu_threads_quiet(void);
 /* Nothing unless fu_threads_quiet was called before. */
 void fu_threads_quiet_over(void);
+/*
+ * Whether the program has no thread any more: the process is to end, which it does when the
+ * engine's have left too. Whoever sleeps without an end asks every FU_ALONE_NS.
+ */
+bool fu_threads_alone(void);
+#define FU_ALONE_NS 1000000000LL
 /* In a forked child. */
 void fu_threads_reset(void);
 

@@ -132,13 +132,17 @@ static struct fu_req *pick(struct class *c)
 static bool wait_for_work(struct class *c)
 {
 	u32 seq = c->wake;
-	long ret;
+	long ret = 0;
 
 	if (!fu_registry_live())
 		return false;
 	c->idle++;
 	fu_unlock(&pool.lock);
-	ret = fu_futex_wait(&c->wake, seq, IDLE_NS);
+	for (s64 left = IDLE_NS; left > 0; left -= FU_ALONE_NS) {
+		ret = fu_futex_wait(&c->wake, seq, FU_ALONE_NS);
+		if (ret != -ETIMEDOUT || fu_threads_alone())
+			break;
+	}
 	fu_lock(&pool.lock);
 	/* Any of the sleepers may be the one that was meant. */
 	if (c->called)

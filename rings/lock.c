@@ -193,6 +193,13 @@ bool fu_process_is_dead(u32 id)
 	return has_ended(stat.state) && stat.threads <= 1;
 }
 
+u32 fu_threads_left(void)
+{
+	struct thread_stat stat = thread_stat((u32)fu_sys(SYS_getpid));
+
+	return has_ended(stat.state) && stat.threads ? stat.threads - 1 : 0;
+}
+
 static bool owner_is_dead(u32 word)
 {
 	u32 tid = word & ~FU_LOCK_WAITERS;

@@ -152,6 +152,9 @@ bool fu_tid_is_dead(u32 id);
  */
 bool fu_process_is_dead(u32 id);
 
+/* How many threads the calling process has besides its first one, if that has ended; else 0. */
+u32 fu_threads_left(void);
+
 /*
  * futex on a word that may be shared between processes. The wait returns 0 when
  * woken, -EAGAIN when the word is not `val`, -ETIMEDOUT, or -EINTR after any

@@ -366,9 +366,82 @@ static void test_alternate_stack(void **state)
 	free(ss.ss_sp);
 }
 
+/* ---- a program that ends by its threads ---- */
+
+static int ended[2];
+static struct tr_ring last;
+
+/* Leaves work for all kinds of threads that there may be. */
+static void use_and_leave(void)
+{
+	static char c;
+	struct io_uring_cqe cqe;
+	int p[2];
+
+	TR_CHILD_CHECK(pipe(p) == 0);
+	TR_CHILD_CHECK(tr_init(&last, 8, 0) == 0);
+	tr_prep(&last, IORING_OP_READ, p[0], &c, 1, 0, 1);
+	tr_prep(&last, IORING_OP_READ, p[0], &c, 1, 0, 2)->flags = IOSQE_ASYNC;
+	tr_prep(&last, IORING_OP_NOP, -1, NULL, 0, 0, 3)->flags = IOSQE_ASYNC;
+	TR_CHILD_CHECK(tr_submit(&last) == 3);
+	TR_CHILD_CHECK(tr_wait(&last, &cqe) == 0 && cqe.user_data == 3);
+}
+
+static void at_exit(void)
+{
+	(void)!write(ended[1], "x", 1);
+}
+
+static void ends_by_pthread_exit(void)
+{
+	TR_CHILD_CHECK(atexit(at_exit) == 0);
+	use_and_leave();
+	pthread_exit(NULL);
+}
+
+static void ends_by_system_call(void)
+{
+	use_and_leave();
+	RAW(SYS_exit, 0);
+}
+
+static void *comes_later(void *arg)
+{
+	(void)arg;
+	tr_sleep_ms(1500);
+	return NULL;
+}
+
+static void leaves_a_thread(void)
+{
+	pthread_t thread;
+
+	use_and_leave();
+	TR_CHILD_CHECK(pthread_create(&thread, NULL, comes_later, NULL) == 0);
+	pthread_exit(NULL);
+}
+
+static void test_last_thread_ends(void **state)
+{
+	char c;
+
+	(void)state;
+	if (SANITIZED)
+		skip(); /* whose own threads and handlers keep the process */
+	assert_int_equal(pipe(ended), 0);
+	assert_int_equal(in_child(ends_by_pthread_exit, 20), 0);
+	/* As libc does at the end of the last thread. */
+	assert_int_equal(read(ended[0], &c, 1), 1);
+	assert_int_equal(in_child(ends_by_system_call, 20), 0);
+	assert_int_equal(in_child(leaves_a_thread, 20), 0);
+	close(ended[0]);
+	close(ended[1]);
+}
+
 static const struct CMUnitTest tests[] = {
 	/* First: a plugin that had been there before would lie at places that are covered. */
 	cmocka_unit_test(test_new_namespace),
+	cmocka_unit_test(test_last_thread_ends),
 	cmocka_unit_test(test_one_ring_many_threads),
 	cmocka_unit_test(test_thousand_rings),
 	cmocka_unit_test(test_leaving_threads),
