@@ -112,9 +112,10 @@ static long copy_vm(long nr, struct iovec *local, struct iovec *user)
 	u32 pid = fu_load_relaxed(&fu_wipe->gen);
 	long ret = pid ? fu_sys(nr, pid, local, 1, user, 1, 0) : -ESRCH;
 
-	/* Not known yet, or the parent's, whose memory a vfork child works in. */
+	/* Not known yet, or that of a first thread that has ended, which has no memory any more, or
+	 * the parent's, whose memory a vfork child works in. */
 	if (fu_unlikely(ret == -ESRCH || ret == -EPERM))
-		ret = fu_sys(nr, fu_sys(SYS_getpid), local, 1, user, 1, 0);
+		ret = fu_sys(nr, fu_sys(SYS_gettid), local, 1, user, 1, 0);
 	return ret;
 }
 

@@ -407,8 +407,12 @@ static void ends_by_system_call(void)
 
 static void *comes_later(void *arg)
 {
+	struct tr_ring r;
+
 	(void)arg;
 	tr_sleep_ms(1500);
+	TR_CHILD_CHECK(tr_init(&r, 8, 0) == 0);
+	TR_CHILD_CHECK(tr_do(&r, IORING_OP_NOP, -1, NULL, 0, 0) == 0);
 	return NULL;
 }
 
