@@ -522,6 +522,11 @@ static long recv_selected(struct fu_req *req, struct recv *rv, u32 flags, u64 *a
 		if (ret)
 			return ret;
 		*asked = c->left;
+		if (c->nr == 1 && (flags & MSG_WAITALL)) {
+			one = c->segs[0];
+			rv->nr = 1;
+			return recv_one(req, rv, &one, flags, failed);
+		}
 		ret = recv_segments(req, c, flags, &out_flags);
 		rv->nr = ret > 0 ? fu_kbuf_touched(c->segs, c->nr, (u64)ret) : 0;
 		return ret;

@@ -297,6 +297,22 @@ static void test_bundle(void **state)
 	expect(-ENOENT, 0);
 }
 
+/* A bundle that is to be filled waits for the rest of what it has chosen. */
+static void test_bundle_all(void **state)
+{
+	(void)state;
+	assert_int_equal(register_ring(0), 0);
+	fill(bufs, 4);
+	send_bytes(20);
+	prep(IORING_OP_RECV, sock[0], 0, RECV_BUNDLE)->msg_flags = MSG_WAITALL;
+	assert_int_equal(tr_submit(&ring), 1);
+	assert_null(tr_peek(&ring));
+	assert_int_equal(head(), 1);
+	send_bytes(BYTES - 20);
+	expect(BYTES, BUF(10));
+	assert_int_equal(head(), 1);
+}
+
 static void test_multishot_limit(void **state)
 {
 	struct io_uring_sqe *sqe;
@@ -490,6 +506,7 @@ static const struct CMUnitTest tests[] = {
 	ON_RING(test_min_left),
 	ON_RING(test_multishot_fair),
 	ON_RING(test_multishot_keeps_file),
+	ON_RING(test_bundle_all),
 	ON_RING(test_legacy_kept),
 	ON_RING(test_worker_consumes),
 };
