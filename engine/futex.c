@@ -60,6 +60,7 @@ struct futex {
 	u32 flags; /* FUTEX2_* */
 	u32 nr;    /* WAITV: members, in req->async until issued */
 	struct waiter *waiter;
+	bool dismissed; /* has been cancelled while it waited */
 };
 
 /* waiter.word: */
@@ -401,9 +402,21 @@ static bool dismiss(struct waiter *w, const struct fu_req *req)
 
 bool fu_futex_cancel(struct fu_req *req)
 {
-	const struct futex *f = fu_cmd(req, struct futex);
+	struct futex *f = fu_cmd(req, struct futex);
 
-	return f->waiter && dismiss(f->waiter, req);
+	f->dismissed = f->waiter && dismiss(f->waiter, req);
+	return f->dismissed;
+}
+
+void fu_futex_fail(struct fu_req *req)
+{
+	if (!fu_cmd(req, struct futex)->dismissed)
+		return;
+	req->flags &= ~FU_REQ_FAIL;
+	if (req->flags & FU_REQ_SKIP_LINK_CQES) {
+		req->flags &= ~FU_REQ_SKIP_LINK_CQES;
+		req->flags |= FU_REQ_CQE_SKIP;
+	}
 }
 
 /* Gives the other thread time to get where it is expected. */

@@ -10,6 +10,8 @@ int fu_futex_wait_issue(struct fu_req *req, u32 issue_flags);
 int fu_futex_wake_issue(struct fu_req *req, u32 issue_flags);
 int fu_futexv_issue(struct fu_req *req, u32 issue_flags);
 bool fu_futex_cancel(struct fu_req *req);
+/* To cancel a wait is no failure: the link goes on. */
+void fu_futex_fail(struct fu_req *req);
 
 /* The last ring of the process has gone: idle waiters leave. */
 void fu_futex_idle(void);

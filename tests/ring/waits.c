@@ -319,6 +319,24 @@ static void test_waitid(void **state)
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 }
 
+/* To cancel a wait for a futex breaks no link, and is told as a success, or not. */
+static void test_cancelled_in_link(void **state)
+{
+	(void)state;
+	for (int silent = 0; silent < 2; silent++) {
+		prep_wait(&words[0], 0, ANY, FUTEX2_32BIT, 1)->flags =
+		        (uint8_t)(IOSQE_IO_LINK | (silent ? IOSQE_CQE_SKIP_SUCCESS : 0));
+		tr_prep(&ring, IORING_OP_NOP, -1, NULL, 0, 0, 2);
+		assert_int_equal(tr_submit(&ring), 2);
+		tr_prep(&ring, IORING_OP_ASYNC_CANCEL, -1, (void *)1, 0, 0, 3);
+		assert_int_equal(tr_submit(&ring), 1);
+		tr_expect(&ring, 3, 1, 0);
+		if (!silent)
+			tr_expect(&ring, 1, -ECANCELED, 0);
+		tr_expect(&ring, 2, 0, 0);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -331,6 +349,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_other_process, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_deferred, setup_deferred, teardown),
 		cmocka_unit_test_setup_teardown(test_waitid, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_cancelled_in_link, setup, teardown),
 	};
 
 	return tr_run_group("waits", tests, sizeof(tests) / sizeof(tests[0]));
