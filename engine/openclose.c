@@ -225,7 +225,7 @@ int fu_openat_issue(struct fu_req *req, u32 issue_flags)
 		fd = fu_fds_lifted(open_blocking, req);
 	}
 	if (fd < 0)
-		return (int)fd;
+		return fd == -EINTR ? -ERESTARTSYS : (int)fd;
 	fu_file_forget((int)fd);
 	if (!open->slot)
 		return fu_sys_result(req, fd);

@@ -14,8 +14,6 @@
 #include "rings/fds.h"
 #include "rings/sys.h"
 
-#define ERESTARTSYS 512
-
 #define SPLICE_KNOWN ((u32)(SPLICE_F_MOVE | SPLICE_F_NONBLOCK | SPLICE_F_MORE | SPLICE_F_GIFT))
 
 struct splice {
@@ -124,7 +122,7 @@ static bool is_open_for(int fd, int mode)
 }
 
 /* Anything but all of it breaks a link. A wait that is interrupted ends with the kernel's own
- * code for that, which only here reaches the program. */
+ * code for that. */
 static int result(struct fu_req *req, const struct splice *sp, long ret)
 {
 	if (ret == -EINTR)

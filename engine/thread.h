@@ -53,5 +53,7 @@ void fu_thread_interrupted(void *ucontext);
  * becomes set. There is no moment at which an interrupt is lost.
  */
 long fu_sys_block(const u8 *cancel, long nr, long a, long b, long c, long d, long e, long f);
+/* What the kernel's own workers return then; it reaches the program where it is not looked for. */
+#define ERESTARTSYS 512
 
 #endif

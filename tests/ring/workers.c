@@ -14,6 +14,9 @@
 
 #define MOST 8
 
+/* The kernel's code for a system call that a signal has ended. */
+#define ERESTARTSYS 512
+
 static char dir[64], paths[MOST][96];
 
 static int setup(void **state)
@@ -261,6 +264,30 @@ static void test_one_at_a_time(void **state)
 	run(opens_in_turn, &arg);
 }
 
+/* What a worker is at is interrupted, which has a code of the kernel's own. */
+static void test_interrupted(void **state)
+{
+	struct tr_ring r;
+	struct io_uring_cqe cqe;
+
+	(void)state;
+	assert_int_equal(tr_init(&r, 8, 0), 0);
+	open_fifo(&r, 0);
+	assert_int_equal(tr_submit(&r), 1);
+	/* Until the reader is there. */
+	tr_sleep_ms(20);
+	tr_prep(&r, IORING_OP_ASYNC_CANCEL, -1, NULL, 0, 0, 9);
+	assert_int_equal(tr_submit(&r), 1);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(tr_wait_ms(&r, &cqe, 10000), 0);
+		if (cqe.user_data == 9)
+			assert_true(cqe.res == -EALREADY || cqe.res == 0);
+		else
+			assert_true(cqe.res == -ERESTARTSYS || cqe.res == -ECANCELED);
+	}
+	tr_exit(&r);
+}
+
 /* What never waits completes in the order of submission, also behind something that waits. */
 static void test_in_order(void **state)
 {
@@ -289,6 +316,7 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(test_sqpoll),
 	cmocka_unit_test_setup_teardown(test_no_limit, setup, teardown),
 	cmocka_unit_test_setup_teardown(test_one_at_a_time, setup, teardown),
+	cmocka_unit_test_setup_teardown(test_interrupted, setup, teardown),
 	cmocka_unit_test_setup_teardown(test_in_order, setup, teardown),
 };
 
