@@ -246,8 +246,12 @@ void fu_wake_waiters(struct fu_ctx *ctx)
 	__atomic_fetch_add(&ctrl->wake_seq, 1, __ATOMIC_SEQ_CST);
 	/* Another process may have been killed at that point. */
 	if (__atomic_exchange_n(&ctrl->sleeps, 0, __ATOMIC_SEQ_CST) ||
-	    fu_load_relaxed(&ctrl->shared))
+	    fu_load_relaxed(&ctrl->shared)) {
+		/* Nor does one sleep that has said so after the first step, and is not there yet:
+		 * what it said is gone. */
+		__atomic_fetch_add(&ctrl->wake_seq, 1, __ATOMIC_SEQ_CST);
 		fu_futex_wake(&ctrl->wake_seq, INT32_MAX);
+	}
 	fu_critical_leave();
 }
 
