@@ -264,6 +264,11 @@ static void test_one_at_a_time(void **state)
 	run(opens_in_turn, &arg);
 }
 
+static void nothing(int sig)
+{
+	(void)sig;
+}
+
 /* What a worker is at is interrupted, which has a code of the kernel's own. */
 static void test_interrupted(void **state)
 {
@@ -271,6 +276,8 @@ static void test_interrupted(void **state)
 	struct io_uring_cqe cqe;
 
 	(void)state;
+	/* Where the engine is part of this program, cmocka's handler would be what interrupts. */
+	signal(SIGSYS, nothing);
 	assert_int_equal(tr_init(&r, 8, 0), 0);
 	open_fifo(&r, 0);
 	assert_int_equal(tr_submit(&r), 1);
