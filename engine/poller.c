@@ -367,6 +367,7 @@ static bool leave(void)
 static void *poller_main(void *arg)
 {
 	struct epoll_event events[FU_POLLER_EVENTS];
+	s64 patience = FU_ALONE_NS;
 
 	(void)arg;
 	__atomic_store_n(&poller.tid, fu_tid(), __ATOMIC_SEQ_CST);
@@ -384,13 +385,15 @@ static void *poller_main(void *arg)
 		fu_unlock(&poller.lock);
 		/* To wait in epoll_wait would be to fetch. */
 		pfd.fd = fu_load_relaxed(&poller.epfd);
-		if (fu_sys(SYS_poll, &pfd, 1, FU_ALONE_NS / 1000000) == 0) {
+		if (fu_sys(SYS_poll, &pfd, 1, patience / 1000000) == 0) {
+			patience = fu_alone_next(patience);
 			if (!fu_threads_alone())
 				continue;
 			/* The kernel ends what a process waits for as its threads go. */
 			fu_registry_each(fu_cancel_everything);
 			return NULL;
 		}
+		patience = FU_ALONE_NS;
 		take_and_handle(events, FU_POLLER_EVENTS, &reap);
 		if (reap)
 			fu_registry_reap();

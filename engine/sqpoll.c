@@ -57,17 +57,19 @@ static void sleep_until_woken(struct fu_ctx *ctx, struct fu_sqpoll *sq)
 {
 	struct fu_ctrl *ctrl = ctx->ring.ctrl;
 	u32 seq = __atomic_load_n(&ctrl->sq_wake, __ATOMIC_SEQ_CST);
-	long ret = 0;
+	s64 patience = FU_ALONE_NS;
 
 	/* Sequentially consistent: either we see the new tail, or its writer sees the flag. */
 	fu_sq_flags_set(&ctx->ring, IORING_SQ_NEED_WAKEUP);
 	fu_fence();
-	if ((fu_load_acquire(ctx->ring.sq_tail) == ctrl->cached_sq_head || ctrl->disabled) &&
-	    !fu_deferred_pending(ctx) && !fu_load_acquire(&sq->stop))
-		ret = fu_futex_wait(&ctrl->sq_wake, seq, FU_ALONE_NS);
-	/* Nobody will ever stop it. */
-	if (ret == -ETIMEDOUT && fu_threads_alone())
-		fu_store_release(&sq->stop, 1);
+	while ((fu_load_acquire(ctx->ring.sq_tail) == ctrl->cached_sq_head || ctrl->disabled) &&
+	       !fu_deferred_pending(ctx) && !fu_load_acquire(&sq->stop) &&
+	       fu_futex_wait(&ctrl->sq_wake, seq, patience) == -ETIMEDOUT) {
+		/* Nobody will ever stop it then. */
+		if (fu_threads_alone())
+			fu_store_release(&sq->stop, 1);
+		patience = fu_alone_next(patience);
+	}
 	fu_sq_flags_clear(&ctx->ring, IORING_SQ_NEED_WAKEUP);
 }
 

@@ -28,10 +28,17 @@ void fu_threads_quiet(void);
 void fu_threads_quiet_over(void);
 /*
  * Whether the program has no thread any more: the process is to end, which it does when the
- * engine's have left too. Whoever sleeps without an end asks every FU_ALONE_NS.
+ * engine's have left too. Whoever sleeps without an end asks after FU_ALONE_NS, and then less and
+ * less often, since it is for nothing nearly always.
  */
 bool fu_threads_alone(void);
-#define FU_ALONE_NS 1000000000LL
+#define FU_ALONE_NS 2000000000LL
+
+/* How long to sleep after having asked, having slept `ns` before. */
+static inline s64 fu_alone_next(s64 ns)
+{
+	return ns < 32 * FU_ALONE_NS ? ns * 2 : ns;
+}
 /* In a forked child. */
 void fu_threads_reset(void);
 
