@@ -4,6 +4,7 @@
 #include "engine/aio.h"
 #include "engine/kbuf.h"
 #include "engine/personality.h"
+#include "engine/poller.h"
 #include "engine/region.h"
 #include "engine/register.h"
 #include "rings/fds.h"
@@ -55,6 +56,7 @@ void fu_ctx_free(struct fu_ctx *ctx)
 	if (ctx->evfd >= 0)
 		fu_fd_close(ctx->evfd);
 	fu_aio_release(ctx);
+	fu_poller_free_set(ctx);
 	fu_req_free_all(ctx);
 	FU_COUNT(sqes, ctx->tally.sqes);
 	FU_COUNT(cqes, ctx->tally.cqes);
@@ -84,7 +86,7 @@ void fu_ctx_adopt(struct fu_ctx *ctx, u32 gen)
 {
 	ctx->gen = gen;
 	ctx->refs = 1;
-	ctx->peer_slot = 0;
+	ctx->peer_slot = ctx->poll_set = 0;
 	ctx->joined = 0;
 	fu_store_relaxed(&ctx->ring.ctrl->shared, 1);
 	ctx->sq = NULL;

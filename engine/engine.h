@@ -300,6 +300,7 @@ struct fu_ctx {
 	u32 iopoll_inflight;
 	struct fu_aio *aio; /* submit_lock to change */
 	u32 aio_slot;       /* poller slot + 1 that watches it */
+	u32 poll_set;       /* the poller's set + 1 for its requests; 0: not chosen yet */
 	u32 aio_inflight;
 	u32 leader_listens; /* a leader sleeps, waiting for this ring */
 	int evfd;

@@ -138,7 +138,7 @@ static long submit(struct fu_ctx *ctx, u32 to_submit)
 		return ret;
 	/* What they take out is not to be missed by polls that wait for it. */
 	if (fu_unlikely(fu_polls_multi()))
-		fu_poller_harvest();
+		fu_poller_harvest(NULL);
 	fu_submit_lock(ctx);
 	if (fu_unlikely(fu_load_relaxed(&ctx->last_task) != fu_self.task))
 		fu_wq_join(ctx);
@@ -189,7 +189,7 @@ long fu_io_uring_enter(u32 fd, u32 to_submit, u32 min_complete, u32 flags, const
 	else if (to_submit)
 		ret = submit(ctx, to_submit);
 	if (!(flags & IORING_ENTER_GETEVENTS) || ctx->iopoll)
-		fu_poller_harvest();
+		fu_poller_harvest(ctx);
 	if (ret < 0 || (!ctx->sqpoll && ret != to_submit))
 		goto out;
 	if (flags & IORING_ENTER_GETEVENTS) {

@@ -18,11 +18,15 @@
  * A handler may come when the kernel has already filled in events: they lie in the leader's
  * seat, not on its stack, and are handled by the thread itself when it comes here next, or by the
  * parked one.
+ *
+ * All this holds for each of the poller's sets. The first is the poller's thread's own, and it
+ * waits on it while nobody leads there; the others it attaches to the first then.
  */
 #include "engine/leader.h"
 
 #include <errno.h>
 #include <sys/epoll.h>
+#include <time.h>
 
 #include "engine/entry.h"
 #include "engine/poller.h"
@@ -34,36 +38,57 @@
 #define SLICE_NS 500000000LL  /* a leader's longest sleep */
 #define LEASE_NS 3000000000LL /* after this without a sign a leader is gone */
 
-#define SEATS 16U
+#define SEATS FU_POLLER_SETS
 
 /*
  * Where a leader fetches events. A thread that has left by a jump, or seems to have, may come back
  * while another looks into its seat: whoever is at the events marks it.
  */
 static struct seat {
-	u32 owner; /* a tid, perhaps with BUSY, or SEIZED, or 0 */
+	u32 set; /* whose events these are */
 	struct epoll_event events[FU_POLLER_EVENTS];
 } seats[SEATS];
+/* Of each a tid, perhaps with BUSY, or SEIZED, or 0. Side by side, for they are searched. */
+static u32 owners[SEATS];
 
 #define BUSY   (1U << 30) /* its owner handles the events */
 #define SEIZED (1U << 31) /* the parked thread does */
 
-static struct {
+static struct lead {
 	u64 leader;    /* its tid, above it a number of its own; 0 for nobody at the moment */
-	u32 led;       /* the set is the leader's, not the thread's */
 	u32 sittings;  /* how many leaders there have been */
 	u32 epoch;     /* moves whenever somebody leads */
 	u32 followers; /* threads that wait for completions otherwise */
 	u32 drowsy;    /* the parked thread relies on the leader to wake it */
 	u32 away;      /* the leader runs a signal handler of the program */
-	u32 seq;       /* futex of the parked thread */
-} lead;
+	/* The parked thread's own. */
+	u32 seen;  /* epoch when it last looked */
+	u64 since; /* when it was first seen, monotonic ns */
+} leads[FU_POLLER_SETS];
+
+/* The first set is a leader's, not the thread's. */
+static u32 first_led;
+
+static struct {
+	u32 seq;   /* futex */
+	u32 polls; /* it sleeps in a wait on the first set instead */
+} parked;
+
+static bool is_led(u32 set)
+{
+	return set ? !fu_poller_attached(set) : fu_load_acquire(&first_led);
+}
+
+static u32 *owner_of(const struct seat *seat)
+{
+	return &owners[seat - seats];
+}
 
 /* The seat that `tid` has, or NULL. */
 static struct seat *seat_of(u32 tid)
 {
 	for (u32 i = 0; i < SEATS; i++) {
-		if (fu_load_relaxed(&seats[i].owner) == tid)
+		if (fu_load_relaxed(&owners[i]) == tid)
 			return &seats[i];
 	}
 	return NULL;
@@ -75,8 +100,8 @@ static struct seat *take_seat(u32 me)
 	for (u32 i = 0; i < SEATS; i++) {
 		u32 none = 0;
 
-		if (!fu_load_relaxed(&seats[i].owner) &&
-		    __atomic_compare_exchange_n(&seats[i].owner, &none, me, false, __ATOMIC_ACQUIRE,
+		if (!fu_load_relaxed(&owners[i]) &&
+		    __atomic_compare_exchange_n(&owners[i], &none, me, false, __ATOMIC_ACQUIRE,
 		                                __ATOMIC_RELAXED))
 			return &seats[i];
 	}
@@ -85,20 +110,39 @@ static struct seat *take_seat(u32 me)
 
 void fu_leader_unpark(void)
 {
-	__atomic_fetch_add(&lead.seq, 1, __ATOMIC_SEQ_CST);
-	fu_futex_wake(&lead.seq, 1);
+	__atomic_fetch_add(&parked.seq, 1, __ATOMIC_SEQ_CST);
+	if (__atomic_load_n(&parked.polls, __ATOMIC_SEQ_CST))
+		fu_poller_kick(0);
+	else
+		fu_futex_wake(&parked.seq, 1);
 }
 
 /* The leader's tid, or 0. */
-static u32 leader(void)
+static u32 leader(u32 set)
 {
-	return (u32)fu_load_relaxed(&lead.leader);
+	return (u32)fu_load_relaxed(&leads[set].leader);
 }
 
-static bool resign(u64 token)
+/* The set that the calling thread leads, or -1. */
+static s32 led_by_me(void)
 {
-	return __atomic_compare_exchange_n(&lead.leader, &token, 0, false, __ATOMIC_SEQ_CST,
+	u32 set = fu_self.leads;
+
+	return set && leader(set - 1) == fu_tid() ? (s32)set - 1 : -1;
+}
+
+static bool resign(u32 set, u64 token)
+{
+	return __atomic_compare_exchange_n(&leads[set].leader, &token, 0, false, __ATOMIC_SEQ_CST,
 	                                   __ATOMIC_RELAXED);
+}
+
+/* Wakes the parked thread if it relies on that. */
+static void rouse(struct lead *lead)
+{
+	if (fu_load_relaxed(&lead->drowsy) &&
+	    __atomic_exchange_n(&lead->drowsy, 0, __ATOMIC_SEQ_CST))
+		fu_leader_unpark();
 }
 
 /* Handles the first n events in the seat if it is `from`'s; it is `to`'s then. */
@@ -106,69 +150,81 @@ static void work_off(struct seat *seat, u32 n, u32 from, u32 mark, u32 to)
 {
 	/* Nobody jumps out of this. */
 	fu_critical_enter();
-	if (__atomic_compare_exchange_n(&seat->owner, &from, mark, false, __ATOMIC_ACQUIRE,
+	if (__atomic_compare_exchange_n(owner_of(seat), &from, mark, false, __ATOMIC_ACQUIRE,
 	                                __ATOMIC_RELAXED)) {
-		fu_poller_handle(seat->events, n);
-		fu_store_release(&seat->owner, to);
+		fu_poller_handle(seat->set, seat->events, n);
+		fu_store_release(owner_of(seat), to);
 	}
 	fu_critical_leave();
 }
 
 /* The set is the thread's again. */
-static void hand_back(void)
+static void hand_back(u32 set)
 {
-	if (__atomic_exchange_n(&lead.led, 0, __ATOMIC_SEQ_CST))
+	if (set)
+		fu_poller_attach(set);
+	else if (__atomic_exchange_n(&first_led, 0, __ATOMIC_SEQ_CST))
 		fu_leader_unpark();
 }
 
 /*
- * The calling thread is marked as the leader and is not waiting: a signal handler has jumped out
+ * The calling thread may be marked as a leader, and is not waiting: a signal handler has jumped out
  * of its wait, or this is one that has interrupted it.
  */
 static void stand_up(u32 me)
 {
-	u64 token = fu_load_relaxed(&lead.leader);
 	struct seat *seat = seat_of(me);
+	s32 set = led_by_me();
 
 	if (seat)
 		work_off(seat, FU_POLLER_EVENTS, me, me | BUSY, 0);
-	if ((u32)token == me)
-		resign(token);
+	if (set >= 0)
+		resign((u32)set, fu_load_relaxed(&leads[set].leader));
+	fu_self.leads = 0;
 }
 
 void fu_leader_hand_back(void)
 {
-	u32 tid;
+	u32 mine = fu_self.leads;
 
-	if (fu_likely(!fu_load_relaxed(&lead.led)))
-		return;
-	tid = leader();
-	if (tid && tid == fu_tid())
-		stand_up(tid);
-	if (!tid || tid == fu_tid())
-		hand_back();
+	if (fu_unlikely(led_by_me() >= 0))
+		stand_up(fu_tid());
+	if (mine > 1 && !leader(mine - 1) && is_led(mine - 1))
+		hand_back(mine - 1);
+	if (fu_unlikely(fu_load_relaxed(&first_led)) && !leader(0))
+		hand_back(0);
 }
 
 /* Becomes the leader if nobody is. */
-static bool sit_down(u32 me)
+static bool sit_down(u32 set, u32 me)
 {
+	struct lead *lead = &leads[set];
 	struct seat *seat;
 	u64 none = 0, token;
 
-	if (fu_unlikely(seat_of(me) || leader() == me))
+	if (fu_unlikely(seat_of(me) || led_by_me() >= 0))
 		stand_up(me);
 	seat = take_seat(me);
 	if (!seat)
 		return false;
-	token = (u64)__atomic_add_fetch(&lead.sittings, 1, __ATOMIC_RELAXED) << 32 | me;
-	if (!__atomic_compare_exchange_n(&lead.leader, &none, token, false, __ATOMIC_SEQ_CST,
+	seat->set = set;
+	/* Before it is so: a signal handler is to find it. */
+	fu_self.leads = (u8)(set + 1);
+	token = (u64)__atomic_add_fetch(&lead->sittings, 1, __ATOMIC_RELAXED) << 32 | me;
+	if (!__atomic_compare_exchange_n(&lead->leader, &none, token, false, __ATOMIC_SEQ_CST,
 	                                 __ATOMIC_RELAXED)) {
-		fu_store_release(&seat->owner, 0);
+		fu_store_release(owner_of(seat), 0);
 		return false;
 	}
-	fu_store_relaxed(&lead.away, 0);
-	fu_store_relaxed(&lead.epoch, fu_load_relaxed(&lead.epoch) + 1);
-	__atomic_store_n(&lead.led, 1, __ATOMIC_SEQ_CST);
+	fu_store_relaxed(&lead->away, 0);
+	fu_store_relaxed(&lead->epoch, fu_load_relaxed(&lead->epoch) + 1);
+	if (!set) {
+		__atomic_store_n(&first_led, 1, __ATOMIC_SEQ_CST);
+	} else if (fu_unlikely(fu_poller_attached(set))) {
+		fu_poller_detach(set);
+		/* It has to look whether somebody leads, from now on. */
+		fu_leader_unpark();
+	}
 	return true;
 }
 
@@ -177,64 +233,80 @@ void fu_leader_not_waiting(void)
 	if (!fu_self.follows)
 		return;
 	fu_critical_enter();
+	__atomic_fetch_sub(&leads[fu_self.follows - 1].followers, 1, __ATOMIC_SEQ_CST);
 	fu_self.follows = 0;
-	__atomic_fetch_sub(&lead.followers, 1, __ATOMIC_SEQ_CST);
 	fu_critical_leave();
 }
 
 bool fu_leader_try(struct fu_ctx *ctx)
 {
+	u32 set = fu_poller_set(ctx);
+	struct lead *lead = &leads[set];
+
 	/* It is counted still if a signal handler has jumped out of an earlier wait. */
 	fu_leader_not_waiting();
 	/* Posts of other processes would not find us here. */
 	if (fu_poller_has_requests(ctx) && !fu_load_relaxed(&ctx->ring.ctrl->shared) &&
-	    !fu_load_relaxed(&lead.followers) && sit_down(fu_tid()))
+	    !fu_load_relaxed(&lead->followers) && sit_down(set, fu_tid()))
 		return true;
+	/* One that waits for other threads' doing loses nothing while nobody looks at the set. */
+	if (!fu_poller_has_requests(ctx) && !fu_ctx_active(ctx))
+		return false;
 	fu_critical_enter();
-	fu_self.follows = 1;
-	__atomic_fetch_add(&lead.followers, 1, __ATOMIC_SEQ_CST);
+	fu_self.follows = (u8)(set + 1);
+	__atomic_fetch_add(&lead->followers, 1, __ATOMIC_SEQ_CST);
 	fu_critical_leave();
 	fu_leader_hand_back();
+	if (!leader(set) && is_led(set) && fu_poller_has_requests(ctx))
+		hand_back(set);
 	return false;
 }
 
 void fu_leader_leave(void)
 {
-	u64 token = fu_load_relaxed(&lead.leader);
 	u32 me = fu_tid();
 	struct seat *seat = seat_of(me);
+	s32 set = led_by_me();
+	struct lead *lead;
 
 	if (seat)
-		__atomic_compare_exchange_n(&seat->owner, &(u32){ me }, 0, false, __ATOMIC_RELEASE,
-		                            __ATOMIC_RELAXED);
+		__atomic_compare_exchange_n(owner_of(seat), &(u32){ me }, 0, false,
+		                            __ATOMIC_RELEASE, __ATOMIC_RELAXED);
 	/* If it was away for too long somebody else may lead by now. */
-	if ((u32)token != me || !resign(token))
+	if (set < 0)
 		return;
-	if (fu_load_relaxed(&lead.followers))
-		hand_back();
-	else if (fu_load_relaxed(&lead.drowsy) &&
-	         __atomic_exchange_n(&lead.drowsy, 0, __ATOMIC_SEQ_CST))
-		fu_leader_unpark();
+	lead = &leads[set];
+	if (!resign((u32)set, fu_load_relaxed(&lead->leader)))
+		return;
+	if (fu_load_relaxed(&lead->followers))
+		hand_back((u32)set);
+	else
+		rouse(lead);
 }
 
 bool fu_handler_begins(void)
 {
-	if (fu_likely(leader() != fu_tid()) || __atomic_exchange_n(&lead.away, 1, __ATOMIC_SEQ_CST))
+	s32 set = led_by_me();
+
+	if (fu_likely(set < 0) || __atomic_exchange_n(&leads[set].away, 1, __ATOMIC_SEQ_CST))
 		return false;
-	if (fu_load_relaxed(&lead.drowsy) && __atomic_exchange_n(&lead.drowsy, 0, __ATOMIC_SEQ_CST))
-		fu_leader_unpark();
+	rouse(&leads[set]);
 	return true;
 }
 
 void fu_handler_ends(void)
 {
-	if (leader() == fu_tid())
-		fu_store_relaxed(&lead.away, 0);
+	s32 set = led_by_me();
+
+	if (set >= 0)
+		fu_store_relaxed(&leads[set].away, 0);
 }
 
-bool fu_leader_still(void)
+bool fu_leader_still(struct fu_ctx *ctx)
 {
-	return fu_likely(leader() == fu_tid());
+	s32 set = led_by_me();
+
+	return fu_likely(set >= 0 && (u32)set == fu_poller_set(ctx));
 }
 
 void fu_leader_listen(struct fu_ctx *ctx)
@@ -246,17 +318,20 @@ void fu_leader_wake(struct fu_ctx *ctx)
 {
 	if (fu_unlikely(fu_load_relaxed(&ctx->leader_listens)) &&
 	    __atomic_exchange_n(&ctx->leader_listens, 0, __ATOMIC_SEQ_CST))
-		fu_poller_kick();
+		fu_poller_kick(fu_poller_set(ctx));
 }
 
-void fu_leader_pass_on(void)
+void fu_leader_pass_on(u32 set)
 {
-	u32 tid = leader();
+	u32 tid = leader(set);
 
 	if (tid && tid != fu_tid()) {
 		/* Should this be the poller's thread, it is not to fetch the next one too. */
-		fu_store_relaxed(&lead.led, 1);
-		fu_poller_kick();
+		if (!set)
+			fu_store_relaxed(&first_led, 1);
+		else if (fu_poller_attached(set))
+			fu_poller_detach(set);
+		fu_poller_kick(set);
 	}
 }
 
@@ -265,18 +340,20 @@ long fu_leader_wait(struct fu_ctx *ctx, s64 left_ns, const u64 *mask)
 	s64 slice = left_ns < 0 || left_ns > SLICE_NS ? SLICE_NS : left_ns;
 	u32 me = fu_tid();
 	struct seat *seat = seat_of(me);
+	struct lead *lead;
 	long ret;
 
 	/* Dismissed just now. */
 	if (fu_unlikely(!seat))
 		return 0;
-	ret = fu_poller_fetch(seat->events, slice, mask);
+	lead = &leads[seat->set];
+	ret = fu_poller_fetch(seat->set, seat->events, slice, mask);
 	/* Awake: what we post ourselves needs no wake-up. */
 	fu_store_relaxed(&ctx->leader_listens, 0);
 	if (ret > 0)
 		work_off(seat, (u32)ret, me, me | BUSY, me);
 	/* Whoever finds that no later one has come may look into the seat. */
-	fu_store_release(&lead.epoch, fu_load_relaxed(&lead.epoch) + 1);
+	fu_store_release(&lead->epoch, fu_load_relaxed(&lead->epoch) + 1);
 	if (ret == -ETIMEDOUT && slice != left_ns)
 		return 0;
 	return ret < 0 ? ret : 0;
@@ -286,52 +363,115 @@ long fu_leader_wait(struct fu_ctx *ctx, s64 left_ns, const u64 *mask)
  * The leader has given no sign for long: it has left by a jump, or has ended. One that is not away
  * may be stopped, with the kernel still to fill its seat: that stays its own.
  */
-static void dismiss(u64 token, bool away)
+static void dismiss(u32 set, u64 token, bool away)
 {
 	u32 tid = (u32)token;
 	struct seat *seat = seat_of(tid);
 
-	if (resign(token) && seat)
+	if (resign(set, token) && seat)
 		work_off(seat, FU_POLLER_EVENTS, tid, SEIZED, away ? 0 : tid);
 }
 
-void fu_leader_park(void)
+/* The thread sees to the set from now on. */
+static void take_back(u32 set)
 {
-	while (fu_load_acquire(&lead.led)) {
-		u32 seq = __atomic_load_n(&lead.seq, __ATOMIC_SEQ_CST);
-		u32 epoch = fu_load_acquire(&lead.epoch), drowsy;
-		u64 token;
-		long ret;
+	if (set)
+		fu_poller_attach(set);
+	else
+		__atomic_store_n(&first_led, 0, __ATOMIC_SEQ_CST);
+}
 
-		ret = fu_futex_wait(&lead.seq, seq, TICK_NS);
-		if (ret != -ETIMEDOUT || epoch != fu_load_acquire(&lead.epoch)) {
-			if (!fu_registry_live())
-				return;
-			continue;
-		}
-		token = __atomic_load_n(&lead.leader, __ATOMIC_SEQ_CST);
-		if (token && __atomic_load_n(&lead.away, __ATOMIC_SEQ_CST)) {
-			dismiss(token, true);
-		} else if (token) {
-			/* It sleeps, and so can we. */
-			__atomic_store_n(&lead.drowsy, 1, __ATOMIC_SEQ_CST);
-			ret = 0;
-			if (__atomic_load_n(&lead.leader, __ATOMIC_SEQ_CST) == token &&
-			    !__atomic_load_n(&lead.away, __ATOMIC_SEQ_CST))
-				ret = fu_futex_wait(&lead.seq, seq, LEASE_NS);
-			drowsy = __atomic_exchange_n(&lead.drowsy, 0, __ATOMIC_SEQ_CST);
-			if (!drowsy || ret != -ETIMEDOUT || epoch != fu_load_acquire(&lead.epoch))
-				continue;
-			dismiss(token, false);
-		}
-		__atomic_store_n(&lead.led, 0, __ATOMIC_SEQ_CST);
+/*
+ * The thread's look at a set: takes it back if nobody has led since a tick. When to look again, in
+ * ns from `now`, or INT64_MAX: not before it is called.
+ */
+static s64 look_at(u32 set, u64 now)
+{
+	struct lead *lead = &leads[set];
+	u32 epoch;
+	u64 token, asleep;
+
+	if (!is_led(set)) {
+		lead->since = 0;
+		return INT64_MAX;
 	}
+	epoch = fu_load_acquire(&lead->epoch);
+	if (epoch != lead->seen || !lead->since) {
+		lead->seen = epoch;
+		lead->since = now;
+		return TICK_NS;
+	}
+	asleep = now - lead->since;
+	if (asleep < TICK_NS)
+		return TICK_NS - (s64)asleep;
+	token = __atomic_load_n(&lead->leader, __ATOMIC_SEQ_CST);
+	if (token && __atomic_load_n(&lead->away, __ATOMIC_SEQ_CST)) {
+		dismiss(set, token, true);
+	} else if (token && asleep < LEASE_NS) {
+		/* It sleeps, and so can we. */
+		__atomic_store_n(&lead->drowsy, 1, __ATOMIC_SEQ_CST);
+		if (__atomic_load_n(&lead->leader, __ATOMIC_SEQ_CST) == token &&
+		    !__atomic_load_n(&lead->away, __ATOMIC_SEQ_CST))
+			return LEASE_NS - (s64)asleep;
+		return TICK_NS;
+	} else if (token) {
+		dismiss(set, token, false);
+	}
+	lead->since = 0;
+	take_back(set);
+	return INT64_MAX;
+}
+
+/* The shortest of what look_at() says of all sets. */
+static s64 look(void)
+{
+	u64 now = fu_now_ns(CLOCK_MONOTONIC);
+	s64 next = INT64_MAX;
+
+	for (u32 set = 0; set < fu_poller_sets(); set++) {
+		s64 again = look_at(set, now);
+
+		if (again < next)
+			next = again;
+	}
+	return next;
+}
+
+bool fu_leader_park(s64 *timeout_ns)
+{
+	while (fu_registry_live()) {
+		u32 seq = __atomic_load_n(&parked.seq, __ATOMIC_SEQ_CST);
+
+		*timeout_ns = look();
+		if (!fu_load_acquire(&first_led)) {
+			__atomic_store_n(&parked.polls, 1, __ATOMIC_SEQ_CST);
+			return __atomic_load_n(&parked.seq, __ATOMIC_SEQ_CST) == seq;
+		}
+		fu_futex_wait(&parked.seq, seq, *timeout_ns);
+	}
+	return false;
+}
+
+void fu_leader_parked(void)
+{
+	fu_store_relaxed(&parked.polls, 0);
 }
 
 void fu_leader_reset(void)
 {
-	fu_self.follows = 0;
-	lead.leader = 0;
-	lead.led = lead.followers = lead.drowsy = lead.away = 0;
+	fu_self.follows = fu_self.leads = 0;
+	first_led = 0;
+	fu_memset(&parked, 0, sizeof(parked));
+	fu_memset(leads, 0, sizeof(leads));
 	fu_memset(seats, 0, sizeof(seats));
+	fu_memset(owners, 0, sizeof(owners));
+}
+
+void fu_leader_forget(u32 set)
+{
+	struct lead *lead = &leads[set];
+
+	fu_store_relaxed(&lead->leader, 0);
+	fu_store_relaxed(&lead->away, 0);
+	fu_store_relaxed(&lead->drowsy, 0);
 }

@@ -18,7 +18,7 @@ bool fu_leader_try(struct fu_ctx *ctx);
  * was stopped for long, or if a signal handler that has interrupted its wait has done one of its
  * own.
  */
-bool fu_leader_still(void);
+bool fu_leader_still(struct fu_ctx *ctx);
 /*
  * Between this and fu_leader_wait the leader looks whether its wait is over: whoever posts
  * from now on wakes it.
@@ -35,18 +35,26 @@ void fu_leader_not_waiting(void);
 
 /* A CQE was posted in ctx: wakes the leader if that is what it waits for. */
 void fu_leader_wake(struct fu_ctx *ctx);
-/* The calling thread has fetched a wake-up: sends it on if it was meant for the leader. */
-void fu_leader_pass_on(void);
+/* The calling thread has fetched a wake-up of the set: sends it on if it was meant for the leader.
+ */
+void fu_leader_pass_on(u32 set);
 /*
  * The program goes to sleep in a call of its own: the set is the poller thread's again, unless
  * another thread waits on it. No lock held.
  */
 void fu_leader_hand_back(void);
-/* The poller's thread: sleeps while the set is somebody else's. */
-void fu_leader_park(void);
+/*
+ * The poller's thread: sleeps as long as the first set is a leader's, and takes back the sets that
+ * nobody leads any more. Returns whether it is to wait on the first set now, for *timeout_ns at
+ * most; fu_leader_parked() after that, or instead. Returns at once if there is no ring.
+ */
+bool fu_leader_park(s64 *timeout_ns);
+void fu_leader_parked(void);
 /* Makes a parked thread look around. */
 void fu_leader_unpark(void);
 /* In a forked child. */
 void fu_leader_reset(void);
+/* The set is to be another ring's. Nobody waits on it. */
+void fu_leader_forget(u32 set);
 
 #endif

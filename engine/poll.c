@@ -136,7 +136,7 @@ bool fu_polls_multi(void)
 static void look(void)
 {
 	if (!fu_self.critical)
-		fu_poller_harvest();
+		fu_poller_harvest(NULL);
 }
 
 void fu_fd_reads(int fd)

@@ -18,7 +18,6 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <time.h>
 
 #include "engine/aio.h"
@@ -26,6 +25,7 @@
 #include "engine/peers.h"
 #include "engine/poller.h"
 #include "engine/registry.h"
+#include "engine/sets.h"
 #include "engine/thread.h"
 #include "rings/fds.h"
 #include "rings/mem.h"
@@ -33,103 +33,14 @@
 
 #define NR_EPOLL_PWAIT2 441
 
-#define CHUNK_SLOTS 256U
-#define MAX_CHUNKS  4096U
-
 #define HARVEST_EVENTS 16
 /* For a thread that is handling an event just now, and may not have a processor: yields, naps. */
 #define HARVEST_YIELDS 20
 #define HARVEST_NAPS   250
 #define NAP_NS         200000
 
-/* One in the high half of poller.handlers. */
+/* One in the high half of a set's handlers. */
 #define HANDLED (1ULL << 32)
-
-enum slot_kind { SLOT_FREE, SLOT_ARMED, SLOT_BUSY, SLOT_RING, SLOT_AIO };
-
-struct slot {
-	u32 gen;
-	u8 kind;
-	bool own_fd; /* fd is a duplicate made for this slot */
-	bool added;  /* in the epoll set */
-	u32 events;  /* registered */
-	u32 pending; /* edges that came while BUSY */
-	int fd;
-	u32 next_free; /* index + 1 */
-	union {
-		struct fu_req *req;
-		struct fu_ctx *ctx;
-	};
-};
-
-/* epoll data: slot index and generation, or one of these with generation 0. */
-#define DATA(index, gen) ((u64)(gen) << 32 | (index))
-#define GEN_SPECIAL      0U
-
-static struct {
-	struct fu_lock lock; /* guards all below */
-	bool running;
-	u32 tid; /* of the thread; atomic */
-	int epfd, wakefd;
-	struct slot **chunks;
-	u32 nr_slots, free_head, used;
-	u32 requests; /* slots of requests; read without the lock as a hint */
-	/* Low half: threads with events in hand; high: how often one was done with them. Atomic. */
-	u64 handlers;
-	int timerfds[FU_POLLER_TIMERS];
-} poller = { .epfd = -1, .wakefd = -1 };
-
-static struct slot *slot_at(u32 index)
-{
-	return &poller.chunks[index / CHUNK_SLOTS][index % CHUNK_SLOTS];
-}
-
-/* A free slot's index, or -ENOMEM. */
-static long slot_alloc(void)
-{
-	u32 index;
-
-	if (!poller.free_head) {
-		struct slot *chunk;
-
-		if (!poller.chunks)
-			poller.chunks = fu_pages_alloc(MAX_CHUNKS * sizeof(*poller.chunks));
-		if (!poller.chunks || poller.nr_slots / CHUNK_SLOTS >= MAX_CHUNKS)
-			return -ENOMEM;
-		chunk = fu_zalloc(CHUNK_SLOTS * sizeof(*chunk));
-		if (!chunk)
-			return -ENOMEM;
-		poller.chunks[poller.nr_slots / CHUNK_SLOTS] = chunk;
-		for (u32 i = CHUNK_SLOTS; i-- > 0;) {
-			chunk[i].gen = 1;
-			chunk[i].next_free = poller.free_head;
-			poller.free_head = poller.nr_slots + i + 1;
-		}
-		poller.nr_slots += CHUNK_SLOTS;
-	}
-	index = poller.free_head - 1;
-	poller.free_head = slot_at(index)->next_free;
-	poller.used++;
-	return index;
-}
-
-static void slot_free(u32 index)
-{
-	struct slot *slot = slot_at(index);
-
-	if (slot->added)
-		fu_sys(SYS_epoll_ctl, poller.epfd, EPOLL_CTL_DEL, slot->fd, 0);
-	if (slot->own_fd)
-		fu_fd_close(slot->fd);
-	slot->added = slot->own_fd = false;
-	slot->pending = 0;
-	slot->kind = SLOT_FREE;
-	if (++slot->gen == GEN_SPECIAL)
-		slot->gen = 1;
-	slot->next_free = poller.free_head;
-	poller.free_head = index + 1;
-	poller.used--;
-}
 
 /* ---- the thread ---- */
 
@@ -144,77 +55,91 @@ static bool try_hold(struct fu_ctx *ctx)
 	return refs != 0;
 }
 
-/* Who is to handle the event, or SLOT_FREE if nobody is. A context comes with a reference. */
-static enum slot_kind take_event(const struct epoll_event *ev, struct fu_req **req,
-                                 struct fu_ctx **ctx)
+/*
+ * Who is to handle the event, or FU_SLOT_FREE if nobody is. A context comes with a reference; of a
+ * set that is in the first one, which. `set` has told of it.
+ */
+static enum fu_slot_kind take_event(u32 set, const struct epoll_event *ev, struct fu_req **req,
+                                    struct fu_ctx **ctx, u32 *inner)
 {
-	enum slot_kind kind = SLOT_FREE;
+	enum fu_slot_kind kind = FU_SLOT_FREE;
 	u32 index = (u32)ev->data.u64, gen = (u32)(ev->data.u64 >> 32);
-	struct slot *slot;
+	struct fu_slot *slot;
 
-	fu_lock(&poller.lock);
-	if (index < poller.nr_slots) {
-		slot = slot_at(index);
-		if (slot->gen == gen && slot->kind == SLOT_ARMED) {
+	fu_lock(&fu_poller.sets[set].lock);
+	if (index < fu_load_acquire(&fu_poller.nr_slots)) {
+		slot = fu_slot_at(index);
+		if (fu_load_relaxed(&slot->gen) != gen) {
+			/* Stale: perhaps another set's by now. */
+		} else if (slot->kind == FU_SLOT_ARMED) {
 			kind = slot->kind;
-			slot->kind = SLOT_BUSY;
+			slot->kind = FU_SLOT_BUSY;
 			*req = slot->req;
-		} else if (slot->gen == gen && slot->kind == SLOT_BUSY) {
+		} else if (slot->kind == FU_SLOT_BUSY) {
 			slot->pending |= ev->events;
-		} else if (slot->gen == gen && slot->kind == SLOT_RING) {
+		} else if (slot->kind == FU_SLOT_RING) {
 			kind = slot->kind;
-		} else if (slot->gen == gen && slot->kind == SLOT_AIO && try_hold(slot->ctx)) {
+		} else if (slot->kind == FU_SLOT_SET) {
+			kind = slot->kind;
+			*inner = slot->inner;
+		} else if (slot->kind == FU_SLOT_AIO && try_hold(slot->ctx)) {
 			kind = slot->kind;
 			*ctx = slot->ctx;
 		}
 	}
-	fu_unlock(&poller.lock);
+	fu_unlock(&fu_poller.sets[set].lock);
 	return kind;
 }
 
-static void special_event(u32 what)
+static void special_event(u32 set, u32 what)
 {
 	if (what == FU_POLLER_WAKE)
-		fu_leader_pass_on();
+		fu_leader_pass_on(set);
 	else
 		fu_timers_expire(what);
 }
 
-static void begin_handling(void)
+static void begin_handling(u32 set)
 {
-	__atomic_fetch_add(&poller.handlers, 1, __ATOMIC_SEQ_CST);
+	__atomic_fetch_add(&fu_poller.sets[set].handlers, 1, __ATOMIC_SEQ_CST);
 }
 
-static void end_handling(void)
+static void end_handling(u32 set)
 {
-	__atomic_fetch_add(&poller.handlers, HANDLED - 1, __ATOMIC_SEQ_CST);
+	__atomic_fetch_add(&fu_poller.sets[set].handlers, HANDLED - 1, __ATOMIC_SEQ_CST);
 }
 
-/* Returns whether a ring has lost its last descriptor, or is asked for. */
-static bool handle(const struct epoll_event *events, long n)
+static bool harvest_set(u32 set);
+
+/* `set`'s events. Returns whether a ring has lost its last descriptor, or is asked for. */
+static bool handle(u32 set, const struct epoll_event *events, long n)
 {
 	bool reap = false;
 
 	for (long i = 0; i < n; i++) {
 		struct fu_req *req = NULL;
 		struct fu_ctx *ctx = NULL;
+		u32 inner = 0;
 
 		if (!events[i].events)
 			continue;
-		if ((u32)(events[i].data.u64 >> 32) == GEN_SPECIAL) {
-			special_event((u32)events[i].data.u64);
+		if ((u32)(events[i].data.u64 >> 32) == FU_SET_SPECIAL) {
+			special_event(set, (u32)events[i].data.u64);
 			continue;
 		}
-		switch (take_event(&events[i], &req, &ctx)) {
-		case SLOT_ARMED:
+		switch (take_event(set, &events[i], &req, &ctx, &inner)) {
+		case FU_SLOT_ARMED:
 			fu_poll_event(req, events[i].events);
 			break;
-		case SLOT_AIO:
+		case FU_SLOT_AIO:
 			fu_aio_event(ctx);
 			fu_ctx_put(ctx);
 			break;
-		case SLOT_RING:
+		case FU_SLOT_RING:
 			reap = true;
+			break;
+		case FU_SLOT_SET:
+			reap |= harvest_set(inner);
 			break;
 		default:
 			break;
@@ -227,15 +152,31 @@ static bool handle(const struct epoll_event *events, long n)
  * Fetches what there is without waiting, up to n, and handles it. It counts as handled from before
  * it is fetched: nobody misses it who looks in between. Returns how many; *reap as handle().
  */
-static long take_and_handle(struct epoll_event *events, u32 n, bool *reap)
+static long take_and_handle(u32 set, struct epoll_event *events, u32 n, bool *reap)
 {
 	long ret;
 
-	begin_handling();
-	ret = fu_sys(SYS_epoll_wait, fu_load_relaxed(&poller.epfd), events, n, 0);
-	*reap = ret > 0 && handle(events, ret);
-	end_handling();
+	begin_handling(set);
+	ret = fu_sys(SYS_epoll_wait, fu_load_relaxed(&fu_poller.sets[set].epfd), events, n, 0);
+	*reap = ret > 0 && handle(set, events, ret);
+	end_handling(set);
 	return ret;
+}
+
+/* All that there is in the set. Returns as handle(). */
+static bool harvest_set(u32 set)
+{
+	struct epoll_event events[HARVEST_EVENTS];
+	bool reap = false;
+	long n;
+
+	do {
+		bool some;
+
+		n = take_and_handle(set, events, HARVEST_EVENTS, &some);
+		reap |= some;
+	} while (n == HARVEST_EVENTS);
+	return reap;
 }
 
 static u32 handled(u64 handlers)
@@ -244,14 +185,15 @@ static u32 handled(u64 handlers)
 }
 
 /* What others have fetched before us is to be seen as well, unless it takes them too long. */
-static void await_handlers(void)
+static void await_handlers(u32 set)
 {
 	static const struct timespec nap = { 0, NAP_NS };
-	u64 now, first = fu_load_acquire(&poller.handlers);
+	const u64 *handlers = &fu_poller.sets[set].handlers;
+	u64 now, first = fu_load_acquire(handlers);
 
 	/* Not for those that begin later. */
 	for (int i = 0; i < HARVEST_YIELDS + HARVEST_NAPS; i++) {
-		now = fu_load_acquire(&poller.handlers);
+		now = fu_load_acquire(handlers);
 		if (handled(now) - handled(first) >= (u32)first)
 			break;
 		if (i < HARVEST_YIELDS)
@@ -261,52 +203,56 @@ static void await_handlers(void)
 	}
 }
 
-void fu_poller_harvest(void)
+static void harvest(u32 set)
 {
-	struct epoll_event events[HARVEST_EVENTS];
-	long n;
-
-	if (fu_likely(!fu_load_relaxed(&poller.requests)))
+	if (fu_likely(!fu_load_relaxed(&fu_poller.sets[set].requests)))
 		return;
-	do {
-		bool reap;
+	/* No handler of the program may jump away from events that have been fetched. */
+	fu_critical_enter();
+	if (harvest_set(set))
+		fu_registry_reap();
+	fu_critical_leave();
+	await_handlers(set);
+}
 
-		/* No handler of the program may jump away from events that have been fetched. */
-		fu_critical_enter();
-		n = take_and_handle(events, HARVEST_EVENTS, &reap);
-		if (reap)
-			fu_registry_reap();
-		fu_critical_leave();
-	} while (n == HARVEST_EVENTS);
-	await_handlers();
+void fu_poller_harvest(const struct fu_ctx *ctx)
+{
+	if (ctx) {
+		harvest(fu_poller_set(ctx));
+		return;
+	}
+	for (u32 set = 0; set < fu_poller_sets(); set++)
+		harvest(set);
 }
 
 /* lock held, no slot in use, no ring left */
-static void close_set(void (*close_fd)(int))
+static void close_sets(void (*close_fd)(int))
 {
 	for (int i = 0; i < FU_POLLER_TIMERS; i++) {
-		if (poller.timerfds[i] >= 0)
-			close_fd(poller.timerfds[i]);
-		fu_store_relaxed(&poller.timerfds[i], -1);
+		if (fu_poller.timerfds[i] >= 0)
+			close_fd(fu_poller.timerfds[i]);
+		fu_store_relaxed(&fu_poller.timerfds[i], -1);
 	}
 	fu_timers_unprogram();
-	close_fd(poller.wakefd);
-	close_fd(poller.epfd);
-	fu_store_relaxed(&poller.epfd, -1);
-	fu_store_relaxed(&poller.wakefd, -1);
+	for (u32 set = 0; set < fu_poller.nr_sets; set++) {
+		if (fu_poller.sets[set].epfd >= 0)
+			fu_set_close(set, close_fd);
+	}
+	fu_store_relaxed(&fu_poller.nr_sets, 0);
+	fu_poller.first_by = 0;
 }
 
 bool fu_poller_has_requests(const struct fu_ctx *ctx)
 {
-	return fu_load_relaxed(&poller.requests) || fu_load_relaxed(&ctx->aio_inflight);
+	return fu_load_relaxed(&fu_poller.sets[fu_poller_set(ctx)].requests) ||
+	       fu_load_relaxed(&ctx->aio_inflight);
 }
 
 /* epoll_pwait with a timeout in ns, also where there is no epoll_pwait2 (before Linux 5.11). */
-static long wait_events(struct epoll_event *events, s64 timeout_ns, const u64 *mask)
+static long wait_events(int epfd, struct epoll_event *events, s64 timeout_ns, const u64 *mask)
 {
 	static bool no_pwait2;
 	struct timespec ts = { timeout_ns / 1000000000LL, timeout_ns % 1000000000LL };
-	int epfd = fu_load_relaxed(&poller.epfd);
 	struct pollfd pfd = { .fd = epfd, .events = POLLIN };
 	long ret;
 
@@ -325,21 +271,21 @@ static long wait_events(struct epoll_event *events, s64 timeout_ns, const u64 *m
 	return ret > 0 ? fu_sys(SYS_epoll_wait, epfd, events, FU_POLLER_EVENTS, 0) : ret;
 }
 
-long fu_poller_fetch(struct epoll_event *events, s64 timeout_ns, const u64 *mask)
+long fu_poller_fetch(u32 set, struct epoll_event *events, s64 timeout_ns, const u64 *mask)
 {
-	long n = wait_events(events, timeout_ns, mask);
+	long n = wait_events(fu_load_relaxed(&fu_poller.sets[set].epfd), events, timeout_ns, mask);
 
 	return n ? n : -ETIMEDOUT;
 }
 
-void fu_poller_handle(struct epoll_event *events, u32 n)
+void fu_poller_handle(u32 set, struct epoll_event *events, u32 n)
 {
 	bool reap;
 
 	fu_critical_enter();
-	begin_handling();
-	reap = handle(events, n);
-	end_handling();
+	begin_handling(set);
+	reap = handle(set, events, n);
+	end_handling(set);
 	for (u32 i = 0; i < n; i++)
 		events[i].events = 0;
 	if (reap)
@@ -353,15 +299,40 @@ void fu_poller_handle(struct epoll_event *events, u32 n)
  */
 static bool leave(void)
 {
-	fu_store_relaxed(&poller.running, false);
+	fu_store_relaxed(&fu_poller.running, false);
 	fu_fence();
 	if (fu_registry_live()) {
-		fu_store_relaxed(&poller.running, true);
+		fu_store_relaxed(&fu_poller.running, true);
 		return false;
 	}
-	fu_store_relaxed(&poller.tid, 0);
-	close_set(fu_fd_close);
+	fu_store_relaxed(&fu_poller.tid, 0);
+	close_sets(fu_fd_close);
 	return true;
+}
+
+/*
+ * Waits on the first set as long as that is nobody else's, *patience at a time. False: nothing but
+ * the engine's threads is left.
+ */
+static bool wait_on_first(s64 *patience)
+{
+	struct pollfd pfd = { .fd = fu_load_relaxed(&fu_poller.sets[0].epfd), .events = POLLIN };
+	bool alone = false;
+	s64 ns;
+
+	if (fu_leader_park(&ns)) {
+		s64 limit = ns < *patience ? ns : *patience;
+
+		/* To wait in epoll_wait would be to fetch. */
+		if (fu_sys(SYS_poll, &pfd, 1, (limit + 999999) / 1000000) > 0) {
+			*patience = FU_ALONE_NS;
+		} else if (ns >= *patience) {
+			alone = fu_threads_alone();
+			*patience = fu_alone_next(*patience);
+		}
+	}
+	fu_leader_parked();
+	return !alone;
 }
 
 static void *poller_main(void *arg)
@@ -370,88 +341,42 @@ static void *poller_main(void *arg)
 	s64 patience = FU_ALONE_NS;
 
 	(void)arg;
-	__atomic_store_n(&poller.tid, fu_tid(), __ATOMIC_SEQ_CST);
+	__atomic_store_n(&fu_poller.tid, fu_tid(), __ATOMIC_SEQ_CST);
 	fu_registry_each(fu_peer_listens);
 	for (;;) {
-		struct pollfd pfd = { .events = POLLIN };
 		bool reap;
 
-		fu_leader_park();
-		fu_lock(&poller.lock);
-		if (!fu_registry_live() && !poller.used && leave()) {
-			fu_unlock(&poller.lock);
+		fu_lock(&fu_poller.lock);
+		if (!fu_registry_live() && !fu_load_acquire(&fu_poller.used) && leave()) {
+			fu_unlock(&fu_poller.lock);
 			return NULL;
 		}
-		fu_unlock(&poller.lock);
-		/* To wait in epoll_wait would be to fetch. */
-		pfd.fd = fu_load_relaxed(&poller.epfd);
-		if (fu_sys(SYS_poll, &pfd, 1, patience / 1000000) == 0) {
-			patience = fu_alone_next(patience);
-			if (!fu_threads_alone())
-				continue;
+		fu_unlock(&fu_poller.lock);
+		if (!wait_on_first(&patience)) {
 			/* The kernel ends what a process waits for as its threads go. */
 			fu_registry_each(fu_cancel_everything);
 			return NULL;
 		}
-		patience = FU_ALONE_NS;
-		take_and_handle(events, FU_POLLER_EVENTS, &reap);
+		take_and_handle(0, events, FU_POLLER_EVENTS, &reap);
 		if (reap)
 			fu_registry_reap();
 	}
 }
 
-static int add_special(int fd, u32 what)
-{
-	/* The wake-up's count is never read: each write is an edge. */
-	struct epoll_event ev = { .events = EPOLLIN | (what == FU_POLLER_WAKE ? EPOLLET : 0),
-		                  .data.u64 = DATA(what, GEN_SPECIAL) };
-
-	return (int)fu_sys(SYS_epoll_ctl, poller.epfd, EPOLL_CTL_ADD, fd, &ev);
-}
-
-static long call_maker(void *arg, u64 old_limit)
-{
-	const long *maker = arg;
-
-	(void)old_limit;
-	return fu_sys(maker[0], maker[1], maker[2]);
-}
-
-/* A descriptor of the engine's that the call gives, or -errno; the program's may be used up. */
-static int new_fd(long nr, long a, long b)
-{
-	long maker[] = { nr, a, b };
-	long fd = call_maker(maker, 0);
-
-	if (fd == -EMFILE)
-		fd = fu_fds_lifted(call_maker, maker);
-	return fd < 0 ? (int)fd : fu_fd_high((int)fd);
-}
-
 /* lock held */
-static int open_set(void)
+static int open_first(void)
 {
-	int fd;
+	int ret;
 
-	if (poller.epfd >= 0)
+	if (fu_poller.sets[0].epfd >= 0)
 		return 0;
-	fd = new_fd(SYS_epoll_create1, EPOLL_CLOEXEC, 0);
-	if (fd < 0)
-		return fd;
-	poller.epfd = fd;
-	fd = new_fd(SYS_eventfd2, 0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (fd < 0) {
-		fu_fd_close(poller.epfd);
-		poller.epfd = -1;
-		return fd;
-	}
-	poller.wakefd = fd;
+	ret = fu_set_open(&fu_poller.sets[0]);
+	if (ret)
+		return ret;
 	for (int i = 0; i < FU_POLLER_TIMERS; i++)
-		poller.timerfds[i] = -1;
-	fd = add_special(poller.wakefd, FU_POLLER_WAKE);
-	if (fd)
-		close_set(fu_fd_close);
-	return fd;
+		fu_poller.timerfds[i] = -1;
+	fu_store_relaxed(&fu_poller.nr_sets, 1);
+	return 0;
 }
 
 int fu_poller_start(void)
@@ -459,17 +384,20 @@ int fu_poller_start(void)
 	int ret = 0;
 	bool started = false;
 
-	fu_lock(&poller.lock);
-	if (!poller.running) {
-		ret = open_set();
+	/* As long as there is a ring, which its caller holds, it stays. */
+	if (fu_likely(fu_load_acquire(&fu_poller.running)))
+		return 0;
+	fu_lock(&fu_poller.lock);
+	if (!fu_poller.running) {
+		ret = open_first();
 		if (!ret) {
-			fu_store_relaxed(&poller.running, true);
+			fu_store_release(&fu_poller.running, true);
 			ret = fu_thread_start(poller_main, NULL);
-			fu_store_relaxed(&poller.running, !ret);
+			fu_store_relaxed(&fu_poller.running, !ret);
 			started = !ret;
 		}
 	}
-	fu_unlock(&poller.lock);
+	fu_unlock(&fu_poller.lock);
 	if (started)
 		fu_registry_each(fu_poller_watch_ring);
 	return ret;
@@ -477,77 +405,83 @@ int fu_poller_start(void)
 
 u32 fu_poller_tid(void)
 {
-	return __atomic_load_n(&poller.tid, __ATOMIC_SEQ_CST);
+	return __atomic_load_n(&fu_poller.tid, __ATOMIC_SEQ_CST);
 }
 
-void fu_poller_kick(void)
+void fu_poller_kick(u32 set)
 {
 	u64 one = 1;
 
-	fu_sys(SYS_write, fu_load_relaxed(&poller.wakefd), &one, sizeof(one));
+	fu_sys(SYS_write, fu_load_relaxed(&fu_poller.sets[set].wakefd), &one, sizeof(one));
 }
 
 void fu_poller_wake(void)
 {
-	fu_lock(&poller.lock);
-	if (poller.running)
-		fu_poller_kick();
-	fu_unlock(&poller.lock);
+	fu_lock(&fu_poller.lock);
+	if (fu_poller.running)
+		fu_poller_kick(0);
+	fu_unlock(&fu_poller.lock);
 }
 
-/* A forked child: the set is the parent's too, so close our copy and begin anew. */
+/* A forked child: the sets are the parent's too, so close our copies and begin anew. */
 void fu_poller_reset(void)
 {
-	if (poller.epfd >= 0) {
-		for (u32 i = 0; i < poller.nr_slots; i++) {
-			if (slot_at(i)->own_fd)
-				fu_fd_close_inherited(slot_at(i)->fd);
+	if (fu_poller.sets[0].epfd >= 0) {
+		for (u32 i = 0; i < fu_poller.nr_slots; i++) {
+			if (fu_slot_at(i)->own_fd)
+				fu_fd_close_inherited(fu_slot_at(i)->fd);
 		}
-		close_set(fu_fd_close_inherited);
+		close_sets(fu_fd_close_inherited);
 	}
-	fu_memset(&poller, 0, sizeof(poller));
-	poller.epfd = poller.wakefd = -1;
+	fu_memset(&fu_poller, 0, sizeof(fu_poller));
+	fu_poller.sets[0].epfd = fu_poller.sets[0].wakefd = -1;
 }
 
 int fu_poller_timerfd(u32 timer, u32 clock)
 {
-	int fd, ret = fu_load_acquire(&poller.timerfds[timer]);
+	int fd, ret = fu_load_acquire(&fu_poller.timerfds[timer]);
 
 	/* As long as there is a ring, which its caller holds, they stay. */
-	if (fu_likely(ret >= 0 && fu_load_acquire(&poller.running)))
+	if (fu_likely(ret >= 0 && fu_load_acquire(&fu_poller.running)))
 		return ret;
 	ret = fu_poller_start();
 	if (ret)
 		return ret;
-	fu_lock(&poller.lock);
-	ret = poller.timerfds[timer];
+	fu_lock(&fu_poller.lock);
+	ret = fu_poller.timerfds[timer];
 	if (ret < 0) {
-		ret = fd = new_fd(SYS_timerfd_create, clock, O_CLOEXEC | O_NONBLOCK);
+		ret = fd = fu_set_fd(SYS_timerfd_create, clock, O_CLOEXEC | O_NONBLOCK);
 		if (fd >= 0) {
-			ret = add_special(fd, timer);
+			ret = fu_set_add(&fu_poller.sets[0], fd, timer);
 			if (ret) {
 				fu_fd_close(fd);
 			} else {
 				ret = fd;
-				fu_store_release(&poller.timerfds[timer], ret);
+				fu_store_release(&fu_poller.timerfds[timer], ret);
 			}
 		}
 	}
-	fu_unlock(&poller.lock);
+	fu_unlock(&fu_poller.lock);
 	return ret;
 }
 
 /* ---- requests ---- */
 
-/* The first arming: a slot, and a descriptor of its own for the epoll set. lock held. */
-static int attach(struct fu_req *req)
+/* One more (1) or less (-1) in the set. Its lock held. */
+static void count(u32 set, s32 n)
 {
-	struct slot *slot;
-	long index = slot_alloc();
+	fu_store_relaxed(&fu_poller.sets[set].requests, fu_poller.sets[set].requests + (u32)n);
+}
+
+/* The first arming: a slot, and a descriptor of its own for the epoll set, whose lock is held. */
+static int attach(u32 set, struct fu_req *req)
+{
+	struct fu_slot *slot;
+	long index = fu_slot_alloc(set);
 
 	if (index < 0)
 		return (int)index;
-	slot = slot_at((u32)index);
+	slot = fu_slot_at((u32)index);
 	slot->req = req;
 	slot->fd = req->fd;
 	if (!(req->flags & FU_REQ_OWN_FD)) {
@@ -557,29 +491,33 @@ static int attach(struct fu_req *req)
 	if (slot->fd < 0) {
 		int err = slot->fd;
 
-		slot_free((u32)index);
+		fu_slot_free((u32)index);
 		return err;
 	}
 	req->poll_slot = (u32)index + 1;
-	fu_store_relaxed(&poller.requests, poller.requests + 1);
+	count(set, 1);
 	return 0;
 }
 
 int fu_poller_arm(struct fu_req *req, u32 events)
 {
 	struct epoll_event ev = { .events = events | EPOLLET };
-	struct slot *slot;
+	struct fu_slot *slot;
+	struct fu_set *set;
 	int ret = fu_poller_start();
+	u32 n;
 
 	if (ret)
 		return ret;
-	fu_lock(&poller.lock);
+	n = fu_set_for(req->ctx, fu_self.engine && req->owner ? req->owner : fu_tid());
+	set = &fu_poller.sets[n];
+	fu_lock(&set->lock);
 	if (!req->poll_slot) {
-		ret = attach(req);
+		ret = attach(n, req);
 		if (ret)
 			goto out;
 	}
-	slot = slot_at(req->poll_slot - 1);
+	slot = fu_slot_at(req->poll_slot - 1);
 	if (fu_load_relaxed(&req->cancelled)) {
 		ret = -ECANCELED;
 		goto out;
@@ -590,65 +528,72 @@ int fu_poller_arm(struct fu_req *req, u32 events)
 		if (req->seen_events)
 			ret = 1;
 		else
-			slot->kind = SLOT_ARMED;
+			slot->kind = FU_SLOT_ARMED;
 		goto out;
 	}
 	/* The file tells the last one first: a request that waits anew goes before those there. */
 	if (slot->added && (events & EPOLLONESHOT) && !(req->flags & FU_REQ_MULTISHOT)) {
-		fu_sys(SYS_epoll_ctl, poller.epfd, EPOLL_CTL_DEL, slot->fd, 0);
+		fu_sys(SYS_epoll_ctl, set->epfd, EPOLL_CTL_DEL, slot->fd, 0);
 		slot->added = false;
 	}
 	slot->events = events;
 	slot->pending = 0;
 	/* The handler may run before epoll_ctl returns; it waits for our lock. */
-	slot->kind = SLOT_ARMED;
-	ev.data.u64 = DATA(req->poll_slot - 1, slot->gen);
-	ret = (int)fu_sys(SYS_epoll_ctl, poller.epfd, slot->added ? EPOLL_CTL_MOD : EPOLL_CTL_ADD,
+	slot->kind = FU_SLOT_ARMED;
+	ev.data.u64 = FU_SET_DATA(req->poll_slot - 1, slot->gen);
+	ret = (int)fu_sys(SYS_epoll_ctl, set->epfd, slot->added ? EPOLL_CTL_MOD : EPOLL_CTL_ADD,
 	                  slot->fd, &ev);
 	if (ret) {
-		slot->kind = SLOT_BUSY;
+		slot->kind = FU_SLOT_BUSY;
 		if (!slot->added) {
-			slot_free(req->poll_slot - 1);
-			fu_store_relaxed(&poller.requests, poller.requests - 1);
+			count(n, -1);
+			fu_slot_free(req->poll_slot - 1);
 			req->poll_slot = 0;
 		}
 	} else {
 		slot->added = true;
 	}
 out:
-	fu_unlock(&poller.lock);
+	fu_unlock(&set->lock);
 	return ret;
 }
 
 u32 fu_poller_since(struct fu_req *req)
 {
 	u32 events = 0;
+	struct fu_set *set = &fu_poller.sets[fu_poller_set(req->ctx)];
 
-	fu_lock(&poller.lock);
+	fu_lock(&set->lock);
 	if (req->poll_slot) {
-		struct slot *slot = slot_at(req->poll_slot - 1);
+		struct fu_slot *slot = fu_slot_at(req->poll_slot - 1);
 
 		events = slot->pending;
 		slot->pending = 0;
 	}
-	fu_unlock(&poller.lock);
+	fu_unlock(&set->lock);
 	return events;
 }
 
 int fu_poller_take(struct fu_req *req, bool cancel)
 {
 	int ret = FU_TAKE_GONE;
+	struct fu_set *set;
 
-	fu_lock(&poller.lock);
+	/* It may be on its way, and the set chosen just now. */
+	if (fu_unlikely(!fu_load_acquire(&req->ctx->poll_set))) {
+		fu_lock(&fu_poller.lock);
+		fu_unlock(&fu_poller.lock);
+	}
+	set = &fu_poller.sets[fu_poller_set(req->ctx)];
+	fu_lock(&set->lock);
 	if (req->poll_slot) {
-		struct slot *slot = slot_at(req->poll_slot - 1);
+		struct fu_slot *slot = fu_slot_at(req->poll_slot - 1);
 
-		if (slot->kind == SLOT_ARMED) {
-			slot->kind = SLOT_BUSY;
+		if (slot->kind == FU_SLOT_ARMED) {
+			slot->kind = FU_SLOT_BUSY;
 			/* An event already fetched is stale from here on: a new registration
 			 * follows. */
-			if (++slot->gen == GEN_SPECIAL)
-				slot->gen = 1;
+			fu_slot_renew(slot);
 			slot->events = 0;
 			ret = FU_TAKE_OK;
 		} else {
@@ -657,81 +602,67 @@ int fu_poller_take(struct fu_req *req, bool cancel)
 			ret = FU_TAKE_BUSY;
 		}
 	}
-	fu_unlock(&poller.lock);
+	fu_unlock(&set->lock);
 	return ret;
 }
 
 void fu_poller_release(struct fu_req *req)
 {
-	fu_lock(&poller.lock);
+	struct fu_set *set = &fu_poller.sets[fu_poller_set(req->ctx)];
+
+	fu_lock(&set->lock);
 	if (req->poll_slot) {
-		slot_free(req->poll_slot - 1);
-		fu_store_relaxed(&poller.requests, poller.requests - 1);
+		count(fu_poller_set(req->ctx), -1);
+		fu_slot_free(req->poll_slot - 1);
 	}
 	req->poll_slot = 0;
-	fu_unlock(&poller.lock);
+	fu_unlock(&set->lock);
 }
 
 /* ---- rings ---- */
 
-/* Adds `fd` to the set as `kind` of the ring. The slot's index + 1, or 0. lock held. */
-static u32 watch(struct fu_ctx *ctx, enum slot_kind kind, int fd, u32 events)
-{
-	struct epoll_event ev = { .events = events };
-	long index = slot_alloc();
-	struct slot *slot;
-
-	if (index < 0)
-		return 0;
-	slot = slot_at((u32)index);
-	slot->kind = (u8)kind;
-	slot->ctx = ctx;
-	slot->fd = fd;
-	ev.data.u64 = DATA((u32)index, slot->gen);
-	slot->added = fu_sys(SYS_epoll_ctl, poller.epfd, EPOLL_CTL_ADD, fd, &ev) == 0;
-	if (slot->added)
-		return (u32)index + 1;
-	slot_free((u32)index);
-	return 0;
-}
-
 void fu_poller_watch_ring(struct fu_ctx *ctx)
 {
-	if (!fu_load_acquire(&poller.running))
+	struct fu_set *first = &fu_poller.sets[0];
+
+	if (!fu_load_acquire(&fu_poller.running))
 		return;
-	fu_lock(&poller.lock);
-	if (!ctx->peer_slot && poller.running)
-		ctx->peer_slot = watch(ctx, SLOT_RING, ctx->peer, EPOLLIN | EPOLLRDHUP | EPOLLET);
-	fu_unlock(&poller.lock);
+	fu_lock(&first->lock);
+	if (!ctx->peer_slot && fu_load_relaxed(&fu_poller.running))
+		ctx->peer_slot = fu_slot_watch(0, ctx, FU_SLOT_RING, ctx->peer,
+		                               EPOLLIN | EPOLLRDHUP | EPOLLET);
+	fu_unlock(&first->lock);
 }
 
 int fu_poller_watch_aio(struct fu_ctx *ctx, int efd)
 {
 	int ret = fu_poller_start();
+	u32 set;
 
 	if (ret)
 		return ret;
-	fu_lock(&poller.lock);
-	ctx->aio_slot = watch(ctx, SLOT_AIO, efd, EPOLLIN | EPOLLET);
-	fu_unlock(&poller.lock);
+	set = fu_set_for(ctx, fu_tid());
+	fu_lock(&fu_poller.sets[set].lock);
+	ctx->aio_slot = fu_slot_watch(set, ctx, FU_SLOT_AIO, efd, EPOLLIN | EPOLLET);
+	fu_unlock(&fu_poller.sets[set].lock);
 	return ctx->aio_slot ? 0 : -ENOMEM;
 }
 
-static void unwatch(u32 *slot)
+static void unwatch(u32 set, u32 *slot)
 {
-	fu_lock(&poller.lock);
+	fu_lock(&fu_poller.sets[set].lock);
 	if (*slot)
-		slot_free(*slot - 1);
+		fu_slot_free(*slot - 1);
 	*slot = 0;
-	fu_unlock(&poller.lock);
+	fu_unlock(&fu_poller.sets[set].lock);
 }
 
 void fu_poller_unwatch_ring(struct fu_ctx *ctx)
 {
-	unwatch(&ctx->peer_slot);
+	unwatch(0, &ctx->peer_slot);
 }
 
 void fu_poller_unwatch_aio(struct fu_ctx *ctx)
 {
-	unwatch(&ctx->aio_slot);
+	unwatch(fu_poller_set(ctx), &ctx->aio_slot);
 }

@@ -431,7 +431,7 @@ void fu_ctx_settle(struct fu_ctx *ctx, int fd)
 
 void fu_rings_settle(void)
 {
-	fu_poller_harvest();
+	fu_poller_harvest(NULL);
 	fu_leader_hand_back();
 	if (fu_likely(!fu_load_relaxed(&reg.polled)))
 		return;

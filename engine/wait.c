@@ -173,7 +173,7 @@ static long wait_following(struct waiter *w)
 		fu_ctx_settle(w->ctx, fd);
 	}
 	stay = fu_stay_waits(w->ctx);
-	fu_poller_harvest();
+	fu_poller_harvest(w->ctx);
 	do {
 		ret = wait_once(w);
 		/* Readable, but not enough yet: lower it, or ppoll would spin. */
@@ -191,7 +191,7 @@ static long wait_leading(struct waiter *w)
 
 	do {
 		ret = wait_once(w);
-	} while (!ret && fu_leader_still());
+	} while (!ret && fu_leader_still(w->ctx));
 	fu_store_relaxed(&w->ctx->leader_listens, 0);
 	fu_leader_leave();
 	return ret;
@@ -224,7 +224,7 @@ long fu_wait_cqes(struct fu_ctx *ctx, u32 min_complete, const struct fu_wait_arg
 	if (fu_cq_ready(ring) >= min_complete) {
 		/* What has happened before this call is part of what it shows. */
 		if (fu_poller_has_requests(ctx)) {
-			fu_poller_harvest();
+			fu_poller_harvest(ctx);
 			run_pending(ctx);
 		}
 		return 0;

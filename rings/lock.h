@@ -31,11 +31,12 @@ struct fu_thread {
 	u8 sig_deferred; /* the preload layer has signals to deliver when critical drops to 0 */
 	u8 in_worker;    /* runs requests of a worker pool (for EVENTFD_ASYNC) */
 	u8 leaves;       /* libc tells of its end */
-	u8 follows;      /* counted as one that waits while another thread handles events */
-	u8 forking;      /* holds what is held during a fork */
-	u8 quiet;        /* ... and keeps the engine from starting threads (thread.c) */
-	u8 owns;         /* has had requests that wait (leaving.c) */
-	u16 task; /* its place among those whose workers have limits of their own (reg_wq.c) */
+	u8 follows; /* set + 1 where it is counted as one that waits while others handle events */
+	u8 leads;   /* set + 1 where it has handled events itself, if not since stood up */
+	u8 forking; /* holds what is held during a fork */
+	u8 quiet;   /* ... and keeps the engine from starting threads (thread.c) */
+	u8 owns;    /* has had requests that wait (leaving.c) */
+	u16 task;   /* its place among those whose workers have limits of their own (reg_wq.c) */
 };
 
 extern __thread struct fu_thread fu_self __attribute__((tls_model("initial-exec")));

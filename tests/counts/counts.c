@@ -14,6 +14,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/ptrace.h>
@@ -165,7 +166,39 @@ static void busy(void)
 	}
 }
 
-/* A ring that has worked, one with a poll armed, an SQPOLL ring that has gone to sleep. */
+/* Waits on a ring of its own, for a pipe, and leaves a read of that armed; or closes the ring. */
+static void *other_thread(void *arg)
+{
+	static struct tr_ring kept;
+	struct tr_ring gone, *r = arg ? &kept : &gone;
+	static char c;
+	int p[2];
+
+	need(pipe2(p, O_CLOEXEC) == 0 && tr_init(r, 8, 0) == 0, "ring of another thread");
+	for (int i = 0; i < 2; i++) {
+		struct io_uring_sqe *sqe = tr_sqe(r);
+
+		need(sqe != NULL, "SQE");
+		sqe->opcode = IORING_OP_READ;
+		sqe->fd = p[0];
+		sqe->addr = (uint64_t)(uintptr_t)&c;
+		sqe->len = 1;
+		need(tr_submit(r) == 1, "read");
+		if (i)
+			break;
+		need(write(p[1], "x", 1) == 1 && tr_submit_wait(r, 1) == 0, "wait");
+		need(tr_peek(r) != NULL, "completion");
+		tr_seen(r);
+	}
+	if (!arg)
+		tr_exit(r);
+	return NULL;
+}
+
+/*
+ * A ring that has worked, one with a poll armed, an SQPOLL ring that has gone to sleep, two of
+ * threads that have ended.
+ */
 static void make_idle(void)
 {
 	struct io_uring_params p = { .flags = IORING_SETUP_SQPOLL, .sq_thread_idle = 1 };
@@ -180,6 +213,12 @@ static void make_idle(void)
 	sqe->fd = eventfd(0, EFD_CLOEXEC);
 	sqe->poll32_events = POLLIN;
 	need(tr_submit(&poller) == 1, "poll");
+	for (int i = 0; i < 2; i++) {
+		pthread_t t;
+
+		need(pthread_create(&t, NULL, other_thread, i ? &t : NULL) == 0, "thread");
+		pthread_join(t, NULL);
+	}
 	while (!(__atomic_load_n(sleeper.sq_flags, __ATOMIC_ACQUIRE) & IORING_SQ_NEED_WAKEUP))
 		sleep_ms(5);
 	/* It announces its sleep before it lies down. */
