@@ -275,6 +275,51 @@ static void test_jumps_out(void **state)
 	close(l.p[1]);
 }
 
+/* A child of the thread has the ring too; what either arms comes, and whoever waits has it. */
+static void *forks(void *arg)
+{
+	struct left *in = arg;
+	pid_t pid;
+
+	leaves(in);
+	for (int round = 0; round < 3; round++) {
+		pid = fork();
+		must(pid >= 0);
+		if (pid == 0) {
+			alarm(20);
+			arm_read(&in->r, in->p[0], &in->c[0], 2);
+			TR_CHILD_CHECK(tr_submit(&in->r) == 1);
+			TR_CHILD_CHECK(write(in->p[1], "2", 1) == 1);
+			tr_expect(&in->r, 2, 1, 0);
+			_exit(0);
+		}
+		must(tr_wait_child(pid) == 0);
+		/* What the child has taken is not in our copy of the indices. */
+		in->r.sqe_tail = *in->r.sq_tail;
+		arm_read(&in->r, in->p[0], &in->c[1], 3);
+		must(tr_submit(&in->r) == 1);
+		must(write(in->p[1], "3", 1) == 1);
+		tr_expect(&in->r, 3, 1, 0);
+		arm_read(&in->r, in->p[0], &in->c[1], 4);
+		must(tr_submit(&in->r) == 1);
+		must(write(in->p[1], "4", 1) == 1);
+		spin_for(&in->r, 4);
+	}
+	return NULL;
+}
+
+static void test_fork_in_thread(void **state)
+{
+	struct left l;
+
+	(void)state;
+	assert_int_equal(pipe(l.p), 0);
+	in_thread(forks, &l);
+	tr_exit(&l.r);
+	close(l.p[0]);
+	close(l.p[1]);
+}
+
 /* ---- a set each ---- */
 
 static int epoll_sets(void)
@@ -326,6 +371,7 @@ int main(void)
 		ON_RING(test_ring_changes_hands),
 		ON_RING(test_jumps_out),
 		ON_RING(test_a_set_each),
+		ON_RING(test_fork_in_thread),
 	};
 
 	return tr_run_group("sets", tests, sizeof(tests) / sizeof(tests[0]));
