@@ -25,6 +25,7 @@ __thread struct fu_thread fu_self __attribute__((tls_model("initial-exec")));
 
 static struct fu_wipe fu_wipe_static;
 struct fu_wipe *fu_wipe = &fu_wipe_static;
+bool fu_wipe_works;
 
 static void no_signals(void)
 {
@@ -43,7 +44,7 @@ void fu_wipe_init(void)
 	if (fu_ptr_is_err(page))
 		return;
 	/* Before Linux 4.14 there is no such advice: then the fork handler zeroes gen. */
-	fu_sys(SYS_madvise, page, FU_PAGE, MADV_WIPEONFORK);
+	fu_wipe_works = fu_sys(SYS_madvise, page, FU_PAGE, MADV_WIPEONFORK) == 0;
 	fu_wipe = page;
 }
 

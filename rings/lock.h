@@ -50,6 +50,9 @@ struct fu_wipe {
 	u32 gen;
 };
 extern struct fu_wipe *fu_wipe;
+/* Whether the kernel does so (Linux 4.14); if not, gen may be the parent's in a child that libc has
+ * not forked. */
+extern bool fu_wipe_works;
 
 /* Sets up the page; called once, before any other thread can be in the engine. */
 void fu_wipe_init(void);

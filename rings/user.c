@@ -109,7 +109,7 @@ void fu_user_reset(void)
 /* process_vm_readv or _writev on ourselves. */
 static long copy_vm(long nr, struct iovec *local, struct iovec *user)
 {
-	u32 pid = fu_load_relaxed(&fu_wipe->gen);
+	u32 pid = fu_wipe_works ? fu_load_relaxed(&fu_wipe->gen) : 0;
 	long ret = pid ? fu_sys(nr, pid, local, 1, user, 1, 0) : -ESRCH;
 
 	/* Not known yet, or that of a first thread that has ended, which has no memory any more, or
