@@ -17,6 +17,7 @@ void fu_ctx_reset(struct fu_ctx *ctx)
 	fu_memset((char *)ctx + offsetof(struct fu_ctx, ino), 0,
 	          sizeof(*ctx) - offsetof(struct fu_ctx, ino));
 	fu_memset(&ctx->ring, 0, sizeof(ctx->ring));
+	fu_store_relaxed(&ctx->hung, false);
 	ctx->peer = ctx->prog_fd = ctx->evfd = -1;
 	ctx->gen = fu_load_relaxed(&fu_wipe->gen);
 	ctx->last_task = FU_TASKS;
@@ -86,6 +87,7 @@ void fu_ctx_adopt(struct fu_ctx *ctx, u32 gen)
 {
 	ctx->gen = gen;
 	ctx->refs = 1;
+	ctx->hung = false;
 	ctx->peer_slot = ctx->poll_set = 0;
 	ctx->joined = 0;
 	fu_store_relaxed(&ctx->ring.ctrl->shared, 1);

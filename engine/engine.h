@@ -232,8 +232,11 @@ struct fu_ctx {
 	struct fu_ring ring;
 
 	/* Written by the registry. */
-	u32 refs; /* threads inside, requests in flight, and the registry's own */
-	u32 live; /* FU_CTX_*; registry lock to change */
+	/* Requests in flight, others that hold it, the registry's own; FU_CTX_INSIDE for each
+	 * thread in io_uring_enter. */
+	u64 refs;
+	u32 live;  /* FU_CTX_*; registry lock to change */
+	bool hung; /* the last descriptor has gone, perhaps while threads were inside */
 	u64 ino;
 	int peer;
 	int prog_fd; /* a number under which the program has it, last we knew */
@@ -329,6 +332,13 @@ void fu_process_enter(void);
  * *err = -EBADF or -EOPNOTSUPP (an open file that is no ring).
  */
 struct fu_ctx *fu_ctx_get(u32 fd, int *err);
+/*
+ * The same for io_uring_enter, and for fu_ctx_leave: until then the ring does not end, as the
+ * kernel has it, though its last descriptor goes.
+ */
+struct fu_ctx *fu_ctx_enter(u32 fd, int *err);
+void fu_ctx_leave(struct fu_ctx *ctx);
+#define FU_CTX_INSIDE (1ULL << 32)
 /* The same for a descriptor that may be the engine's own duplicate. */
 struct fu_ctx *fu_ctx_get_file(int fd, int *err);
 void fu_ctx_put(struct fu_ctx *ctx);
@@ -342,7 +352,9 @@ struct fu_ctx *fu_ctx_alloc(void);
 void fu_ctx_publish(struct fu_ctx *ctx, int fd);
 /* Takes an unpublished context back. */
 void fu_ctx_discard(struct fu_ctx *ctx);
-/* The last descriptor is gone: cancel everything, free when the last reference goes. */
+/* Ends the ring if its last descriptor is gone and no thread is inside. */
+void fu_ctx_look(struct fu_ctx *ctx);
+/* Cancels everything, frees when the last reference goes. */
 void fu_ctx_end(struct fu_ctx *ctx);
 /* Makes the descriptor readable, with an edge for who waits for one. Any locks may be held. */
 void fu_ctx_raise(struct fu_ctx *ctx);

@@ -173,8 +173,8 @@ long fu_io_uring_enter(u32 fd, u32 to_submit, u32 min_complete, u32 flags, const
 		return -EINVAL;
 	/* What is held is always written down as well. */
 	fu_critical_enter();
-	ctx = flags & IORING_ENTER_REGISTERED_RING ? fu_ringfd_registered(fd, &err)
-	                                           : fu_ctx_get(fd, &err);
+	ctx = flags & IORING_ENTER_REGISTERED_RING ? fu_ringfd_enter(fd, &err)
+	                                           : fu_ctx_enter(fd, &err);
 	if (ctx)
 		stay = fu_stay_begin(ctx, __builtin_frame_address(0));
 	fu_critical_leave();
@@ -202,7 +202,7 @@ out:
 		fu_ctx_settle(ctx, (int)fd);
 	fu_critical_enter();
 	if (fu_stay_end(stay))
-		fu_ctx_put(ctx);
+		fu_ctx_leave(ctx);
 	fu_critical_leave();
 	fu_stats_touch();
 	return ret;

@@ -47,7 +47,7 @@
 /* A reference to a context that has one already. */
 static bool try_hold(struct fu_ctx *ctx)
 {
-	u32 refs = fu_load_relaxed(&ctx->refs);
+	u64 refs = fu_load_relaxed(&ctx->refs);
 
 	while (refs && !__atomic_compare_exchange_n(&ctx->refs, &refs, refs + 1, true,
 	                                            __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
@@ -244,8 +244,10 @@ static void close_sets(void (*close_fd)(int))
 
 bool fu_poller_has_requests(const struct fu_ctx *ctx)
 {
-	return fu_load_relaxed(&fu_poller.sets[fu_poller_set(ctx)].requests) ||
-	       fu_load_relaxed(&ctx->aio_inflight);
+	u32 set = fu_load_relaxed(&ctx->poll_set);
+
+	return set && (fu_load_relaxed(&fu_poller.sets[set - 1].requests) ||
+	               fu_load_relaxed(&ctx->aio_inflight));
 }
 
 /* epoll_pwait with a timeout in ns, also where there is no epoll_pwait2 (before Linux 5.11). */

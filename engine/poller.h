@@ -36,7 +36,8 @@ void fu_poller_free_set(struct fu_ctx *ctx);
  * held.
  */
 void fu_poller_harvest(const struct fu_ctx *ctx);
-/* Whether there is anything in the set, or of the ring in the kernel's AIO, to wait for. A hint. */
+/* Whether there is anything in the ring's set, or of it in the kernel's AIO, to wait for. A hint.
+ */
 bool fu_poller_has_requests(const struct fu_ctx *ctx);
 /* Events that are fetched at once. */
 #define FU_POLLER_EVENTS 64U

@@ -85,16 +85,23 @@ bool fu_fd_is_ring(int fd)
 	return map_get(fd) != 0;
 }
 
-/* A reference to the slot's context if it is a live ring, else NULL. */
-static struct fu_ctx *hold_slot(u32 slot)
+static void put(struct fu_ctx *ctx, u64 refs);
+
+/* `refs` to the slot's context if it is a live ring, else NULL. */
+static inline struct fu_ctx *hold_slot_by(u32 slot, u64 refs)
 {
 	struct fu_ctx *ctx = reg.slots[slot - 1];
 
-	__atomic_fetch_add(&ctx->refs, 1, __ATOMIC_ACQUIRE);
+	__atomic_fetch_add(&ctx->refs, refs, __ATOMIC_ACQUIRE);
 	if (fu_likely(fu_load_acquire(&ctx->live) == FU_CTX_LIVE))
 		return ctx;
-	fu_ctx_put(ctx);
+	put(ctx, refs);
 	return NULL;
+}
+
+static struct fu_ctx *hold_slot(u32 slot)
+{
+	return hold_slot_by(slot, 1);
 }
 
 /* The slot + 1 of the live ring with this inode number, or 0. */
@@ -113,7 +120,7 @@ bool fu_ino_is_ring(u64 ino)
 }
 
 /* Finds a ring by the inode of `fd`: a duplicate that we have not seen being made. */
-static struct fu_ctx *find_by_inode(int fd, int *err)
+static struct fu_ctx *find_by_inode(int fd, u64 refs, int *err)
 {
 	struct stat st;
 	struct fu_ctx *ctx;
@@ -131,19 +138,19 @@ static struct fu_ctx *find_by_inode(int fd, int *err)
 		return NULL;
 	}
 	slot = slot_of_ino(st.st_ino);
-	ctx = slot ? hold_slot(slot) : NULL;
+	ctx = slot ? hold_slot_by(slot, refs) : NULL;
 	if (ctx && !fu_fd_is_engine(fd))
 		map_set(fd, slot);
 	return ctx;
 }
 
-struct fu_ctx *fu_ctx_get(u32 fd, int *err)
+static inline struct fu_ctx *get(u32 fd, u64 refs, int *err)
 {
 	u32 slot = map_get((int)fd);
 	struct fu_ctx *ctx;
 
 	if (fu_likely(slot)) {
-		ctx = hold_slot(slot);
+		ctx = hold_slot_by(slot, refs);
 		if (fu_likely(ctx != NULL))
 			return ctx;
 		map_set((int)fd, 0);
@@ -152,7 +159,17 @@ struct fu_ctx *fu_ctx_get(u32 fd, int *err)
 		*err = -EBADF;
 		return NULL;
 	}
-	return find_by_inode((int)fd, err);
+	return find_by_inode((int)fd, refs, err);
+}
+
+struct fu_ctx *fu_ctx_get(u32 fd, int *err)
+{
+	return get(fd, 1, err);
+}
+
+struct fu_ctx *fu_ctx_enter(u32 fd, int *err)
+{
+	return get(fd, FU_CTX_INSIDE, err);
 }
 
 bool fu_fd_names_ring(int fd)
@@ -170,7 +187,7 @@ bool fu_fd_names_ring(int fd)
 
 struct fu_ctx *fu_ctx_get_file(int fd, int *err)
 {
-	return fu_fd_is_engine(fd) ? find_by_inode(fd, err) : fu_ctx_get((u32)fd, err);
+	return fu_fd_is_engine(fd) ? find_by_inode(fd, 1, err) : fu_ctx_get((u32)fd, err);
 }
 
 struct fu_ctx *fu_ctx_alloc(void)
@@ -218,12 +235,11 @@ void fu_ctx_publish(struct fu_ctx *ctx, int fd)
 	fu_unlock(&reg.lock);
 }
 
-void fu_ctx_put(struct fu_ctx *ctx)
+/* Nobody holds it any more, and it has ended: frees it. */
+static void free_if_ended(struct fu_ctx *ctx)
 {
 	u32 ended = FU_CTX_ENDED;
 
-	if (fu_likely(__atomic_sub_fetch(&ctx->refs, 1, __ATOMIC_ACQ_REL)))
-		return;
 	/* Several may see 0, after a late look at the slot; one of them frees. */
 	if (fu_load_acquire(&ctx->live) != FU_CTX_ENDED)
 		return;
@@ -237,6 +253,33 @@ void fu_ctx_put(struct fu_ctx *ctx)
 		return;
 	}
 	fu_unlock(&reg.lock);
+}
+
+static inline void put(struct fu_ctx *ctx, u64 refs)
+{
+	if (fu_unlikely(!__atomic_sub_fetch(&ctx->refs, refs, __ATOMIC_SEQ_CST)))
+		free_if_ended(ctx);
+}
+
+void fu_ctx_put(struct fu_ctx *ctx)
+{
+	put(ctx, 1);
+}
+
+void fu_ctx_leave(struct fu_ctx *ctx)
+{
+	/* Either we see that it has hung up, or who has marked it that we have gone. */
+	if (fu_likely(!fu_load_relaxed(&ctx->hung))) {
+		put(ctx, FU_CTX_INSIDE);
+		if (fu_likely(!fu_load_relaxed(&ctx->hung)))
+			return;
+		/* By now it may be free, or another ring. */
+		fu_registry_reap();
+		return;
+	}
+	__atomic_fetch_sub(&ctx->refs, FU_CTX_INSIDE - 1, __ATOMIC_SEQ_CST);
+	fu_ctx_look(ctx);
+	fu_ctx_put(ctx);
 }
 
 void fu_ctx_end(struct fu_ctx *ctx)
@@ -268,10 +311,16 @@ void fu_ctx_discard(struct fu_ctx *ctx)
 
 /* ---- descriptors that come and go ---- */
 
-static void end_if_hung_up(struct fu_ctx *ctx)
+void fu_ctx_look(struct fu_ctx *ctx)
 {
-	if (fu_ringfd_hung_up(ctx->peer))
-		fu_ctx_end(ctx);
+	if (!fu_ringfd_hung_up(ctx->peer))
+		return;
+	__atomic_store_n(&ctx->hung, true, __ATOMIC_SEQ_CST);
+	if (__atomic_load_n(&ctx->refs, __ATOMIC_SEQ_CST) >= FU_CTX_INSIDE)
+		return;
+	/* What has come before is not cancelled. */
+	fu_poller_harvest(ctx);
+	fu_ctx_end(ctx);
 }
 
 void fu_fd_closed(int fd)
@@ -286,7 +335,7 @@ void fu_fd_closed(int fd)
 	ctx = hold_slot(slot);
 	if (!ctx)
 		return;
-	end_if_hung_up(ctx);
+	fu_ctx_look(ctx);
 	fu_ctx_put(ctx);
 }
 
@@ -336,7 +385,7 @@ void fu_registry_tally(struct fu_tally *sum)
 static void look_at(struct fu_ctx *ctx)
 {
 	fu_peer_answer(ctx);
-	end_if_hung_up(ctx);
+	fu_ctx_look(ctx);
 }
 
 void fu_registry_reap(void)

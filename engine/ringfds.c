@@ -32,8 +32,7 @@ static void release(struct slots *s, u32 i)
 		return;
 	s->ring[i].ctx = NULL;
 	fu_fd_close(s->ring[i].fd);
-	if (fu_ringfd_hung_up(ctx->peer))
-		fu_ctx_end(ctx);
+	fu_ctx_look(ctx);
 	fu_ctx_put(ctx);
 }
 
@@ -93,15 +92,31 @@ static struct slots *make_slots(void)
 	return s;
 }
 
-struct fu_ctx *fu_ringfd_registered(u32 index, int *err)
+/* The ring registered as `index`; the slot holds it. */
+static struct fu_ctx *registered(u32 index, int *err)
 {
 	struct slots *s = my_slots();
 
 	*err = index < IO_RINGFD_REG_MAX ? -EBADF : -EINVAL;
-	if (!s || index >= IO_RINGFD_REG_MAX || !s->ring[index].ctx)
-		return NULL;
-	fu_ctx_hold(s->ring[index].ctx);
-	return s->ring[index].ctx;
+	return s && index < IO_RINGFD_REG_MAX ? s->ring[index].ctx : NULL;
+}
+
+struct fu_ctx *fu_ringfd_registered(u32 index, int *err)
+{
+	struct fu_ctx *ctx = registered(index, err);
+
+	if (ctx)
+		fu_ctx_hold(ctx);
+	return ctx;
+}
+
+struct fu_ctx *fu_ringfd_enter(u32 index, int *err)
+{
+	struct fu_ctx *ctx = registered(index, err);
+
+	if (ctx)
+		__atomic_fetch_add(&ctx->refs, FU_CTX_INSIDE, __ATOMIC_RELAXED);
+	return ctx;
 }
 
 int fu_ringfd_number(u32 index)

@@ -11,6 +11,8 @@
 /* The ring registered by this thread as `index`, with a reference; NULL and *err as the kernel's.
  */
 struct fu_ctx *fu_ringfd_registered(u32 index, int *err);
+/* The same as fu_ctx_enter has it. */
+struct fu_ctx *fu_ringfd_enter(u32 index, int *err);
 /* A descriptor of that ring, the engine's own; -1 if there is none. */
 int fu_ringfd_number(u32 index);
 

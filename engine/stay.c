@@ -95,7 +95,7 @@ static void give_back(void)
 	if (stay.waits)
 		__atomic_fetch_sub(&stay.ctx->ring.ctrl->waiters, 1, __ATOMIC_SEQ_CST);
 	fu_leader_not_waiting();
-	fu_ctx_put(stay.ctx);
+	fu_ctx_leave(stay.ctx);
 }
 
 static bool has_any(void)

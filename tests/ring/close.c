@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -340,13 +341,112 @@ static void test_passed_in_many(void **state)
 	close(sock[1]);
 }
 
+static void *waits_inside(void *arg)
+{
+	struct tr_ring *r = arg;
+
+	return (void *)(intptr_t)tr_sys_enter(r->fd, 0, 1, IORING_ENTER_GETEVENTS, NULL, 0);
+}
+
+/* The thread's call holds the ring: what it waits for comes. */
+static void test_closed_under_a_wait(void **state)
+{
+	int p[2], fds = tr_count_dir("fd");
+	struct tr_ring r;
+	pthread_t t;
+	void *ret;
+	char c;
+
+	(void)state;
+	for (int i = 0; i < 3; i++) {
+		assert_int_equal(pipe(p), 0);
+		assert_int_equal(tr_init(&r, 8, 0), 0);
+		tr_prep(&r, IORING_OP_READ, p[0], &c, 1, (__u64)-1, 1);
+		assert_int_equal(tr_submit(&r), 1);
+		assert_int_equal(pthread_create(&t, NULL, waits_inside, &r), 0);
+		tr_sleep_ms(50);
+		assert_int_equal(tr_sys_close(r.fd), 0);
+		tr_sleep_ms(50);
+		assert_int_equal(write(p[1], "x", 1), 1);
+		pthread_join(t, &ret);
+		assert_int_equal((intptr_t)ret, 0);
+		assert_int_equal(tr_ready(&r), 1);
+		assert_int_equal(tr_peek(&r)->res, 1);
+		tr_unmap(&r);
+		close(p[0]);
+		close(p[1]);
+	}
+	/* And it is gone after that. */
+	for (int i = 0; i < 2000 && tr_count_dir("fd") > fds; i++)
+		tr_sleep_ms(1);
+	assert_true(tr_count_dir("fd") <= fds);
+}
+
+struct sleeper {
+	struct tr_ring r;
+	int p[2];
+	char c;
+	pthread_barrier_t armed, closed;
+};
+
+static void *sleeps(void *arg)
+{
+	struct sleeper *s = arg;
+
+	if (tr_init(&s->r, 8, 0))
+		abort();
+	tr_prep(&s->r, IORING_OP_RECV, s->p[0], &s->c, 1, 0, 1);
+	if (tr_submit(&s->r) != 1)
+		abort();
+	pthread_barrier_wait(&s->armed);
+	pthread_barrier_wait(&s->closed);
+	return NULL;
+}
+
+/* What has happened before the ring is closed is done, not cancelled. */
+static void test_closed_behind_an_event(void **state)
+{
+	struct tr_ring other;
+	struct sleeper s;
+	pthread_t t;
+
+	(void)state;
+	assert_int_equal(tr_init(&other, 4, 0), 0);
+	for (int i = 0; i < 20; i++) {
+		assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, s.p), 0);
+		pthread_barrier_init(&s.armed, NULL, 2);
+		pthread_barrier_init(&s.closed, NULL, 2);
+		assert_int_equal(pthread_create(&t, NULL, sleeps, &s), 0);
+		pthread_barrier_wait(&s.armed);
+		assert_int_equal(tr_do(&other, IORING_OP_SEND, s.p[1], "x", 1, 0), 1);
+		assert_int_equal(tr_sys_close(s.r.fd), 0);
+		pthread_barrier_wait(&s.closed);
+		pthread_join(t, NULL);
+		assert_int_equal(tr_ready(&s.r), 1);
+		assert_int_equal(tr_peek(&s.r)->res, 1);
+		tr_unmap(&s.r);
+		pthread_barrier_destroy(&s.armed);
+		pthread_barrier_destroy(&s.closed);
+		close(s.p[0]);
+		close(s.p[1]);
+	}
+	tr_exit(&other);
+}
+
 static const struct CMUnitTest tests[] = {
-	cmocka_unit_test(test_close),          cmocka_unit_test(test_dup),
-	cmocka_unit_test(test_dup_over),       cmocka_unit_test(test_fcntl_dup),
-	cmocka_unit_test(test_close_range),    cmocka_unit_test(test_number_reused),
-	cmocka_unit_test(test_forked_copy),    cmocka_unit_test(test_child_closes),
-	cmocka_unit_test(test_exit_ends),      cmocka_unit_test(test_passed_over_socket),
+	cmocka_unit_test(test_close),
+	cmocka_unit_test(test_dup),
+	cmocka_unit_test(test_dup_over),
+	cmocka_unit_test(test_fcntl_dup),
+	cmocka_unit_test(test_close_range),
+	cmocka_unit_test(test_number_reused),
+	cmocka_unit_test(test_forked_copy),
+	cmocka_unit_test(test_child_closes),
+	cmocka_unit_test(test_exit_ends),
+	cmocka_unit_test(test_passed_over_socket),
 	cmocka_unit_test(test_passed_in_many),
+	cmocka_unit_test(test_closed_under_a_wait),
+	cmocka_unit_test(test_closed_behind_an_event),
 };
 
 TR_MAIN("close", tests)
