@@ -3,13 +3,16 @@
  * program may close, count or limit them. A process that finds another pid than
  * the one that reserved the line is a child and reserves its own.
  */
+#include "engine/stats.h"
+
 #include <errno.h>
 #include <fcntl.h>
-#include <unistd.h>
+#include <time.h>
+
 #include "engine/config.h"
 #include "engine/counters.h"
 #include "engine/registry.h"
-#include "engine/stats.h"
+#include "rings/fds.h"
 #include "rings/lock.h"
 #include "rings/sys.h"
 
@@ -17,8 +20,9 @@
 #define NAME_BYTES 160
 /* About a quarter of a second on today's processors. */
 #define UPDATE_TICKS (1ULL << 29)
-/* How long the last update waits for one that another thread is writing. */
-#define PATIENCE_YIELDS 2000
+/* How long the last update waits for one that another thread is writing: some seconds. */
+#define PATIENCE_NAPS 2000
+#define NAP_NS        1000000
 /* A pipe or a terminal gets its line when the process ends. */
 #define STREAM (-1)
 /* Whoever reads a pipe may be gone, or not there yet: the program does not wait for him. */
@@ -28,10 +32,11 @@ bool fu_stats_on;
 
 static struct {
 	char path[4096];
-	int busy;    /* try-lock over what follows: pid of the holder. Who fails skips the update */
-	bool broken; /* the file could not be written; said so once */
-	int pid;     /* owner of the line, 0 before there is one */
-	s64 offset;  /* of the line in the file; STREAM: there is no writing it again */
+	int busy;      /* try-lock over what follows: pid of the holder */
+	bool again;    /* atomic: who holds it is to write once more before he goes */
+	bool broken;   /* the file could not be written; said so once */
+	int pid;       /* owner of the line, 0 before there is one; set when the rest is */
+	s64 offset;    /* of the line in the file; STREAM: there is no writing it again */
 	u64 last_tick; /* read without the lock, to skip cheaply */
 } stats;
 
@@ -110,7 +115,7 @@ static void put_program(struct text *t)
 }
 
 /* Returns the length without the blanks that fill the line up. */
-static size_t format(char line[LINE_BYTES])
+static size_t format(char line[LINE_BYTES], int pid)
 {
 	struct text t = { line, 0, LINE_BYTES - 1 };
 	struct fu_counters *c = &fu_counters;
@@ -119,7 +124,7 @@ static size_t format(char line[LINE_BYTES])
 
 	fu_registry_tally(&rings);
 	put(&t, "{\"pid\":");
-	put_number(&t, (u64)stats.pid);
+	put_number(&t, (u64)pid);
 	put(&t, ",\"program\":\"");
 	put_program(&t);
 	put(&t, "\"");
@@ -151,11 +156,25 @@ static void give_up(void)
 	stats.broken = true;
 }
 
+static long open_with(void *flags, u64 old_limit)
+{
+	(void)old_limit;
+	return fu_sys(SYS_openat, AT_FDCWD, stats.path, *(int *)flags, 0666);
+}
+
+/* The program may have used up its descriptors. */
+static long open_file(int flags)
+{
+	long fd = open_with(&flags, 0);
+
+	return fd == -EMFILE ? fu_fds_lifted(open_with, &flags) : fd;
+}
+
 /* Appends this process's line and notes where it begins. */
-static void reserve(void)
+static void reserve(int pid)
 {
 	char line[LINE_BYTES];
-	long fd = fu_sys(SYS_openat, AT_FDCWD, stats.path, OPEN_FLAGS | O_APPEND | O_CREAT, 0666);
+	long fd = open_file(OPEN_FLAGS | O_APPEND | O_CREAT);
 
 	if (fu_is_err(fd)) {
 		give_up();
@@ -163,7 +182,7 @@ static void reserve(void)
 	}
 	stats.offset = STREAM;
 	if (fu_sys(SYS_lseek, fd, 0, SEEK_CUR) == 0) {
-		format(line);
+		format(line, pid);
 		if (fu_sys(SYS_write, fd, line, LINE_BYTES) == LINE_BYTES) {
 			/* After an appending write the position is the end of what was written. */
 			stats.offset = fu_sys(SYS_lseek, fd, 0, SEEK_CUR) - LINE_BYTES;
@@ -172,6 +191,7 @@ static void reserve(void)
 		}
 	}
 	fu_sys(SYS_close, fd);
+	fu_store_release(&stats.pid, pid);
 }
 
 static void rewrite(bool at_end)
@@ -183,11 +203,11 @@ static void rewrite(bool at_end)
 	if (stats.offset == STREAM && !at_end) {
 		return;
 	}
-	fd = fu_sys(SYS_openat, AT_FDCWD, stats.path, OPEN_FLAGS);
+	fd = open_file(OPEN_FLAGS);
 	if (fu_is_err(fd)) {
 		return;
 	}
-	length = format(line);
+	length = format(line, stats.pid);
 	if (stats.offset == STREAM) {
 		line[length] = '\n';
 		fu_sys(SYS_write, fd, line, length + 1);
@@ -227,59 +247,85 @@ void fu_stats_fork_child(void)
 
 /*
  * Takes the writer's place, with the program's signal handlers held back: one that came in between
- * would wait for its own thread. What this process holds is another thread's, then: a forced update
- * waits for it, but not for ever. What another process holds was held across fork by a thread that
+ * would find its own thread there. What another process holds was held across fork by a thread that
  * is not here.
  */
-static bool take_turn(int pid, bool force)
+static bool take_turn(int pid)
 {
-	for (int i = 0; i < (force ? PATIENCE_YIELDS : 1); i++) {
-		int holder = 0;
+	int holder = 0;
 
-		if (__atomic_compare_exchange_n(&stats.busy, &holder, pid, false, __ATOMIC_ACQUIRE,
-		                                __ATOMIC_RELAXED))
-			return true;
-		if (holder != pid &&
-		    __atomic_compare_exchange_n(&stats.busy, &holder, pid, false, __ATOMIC_ACQUIRE,
-		                                __ATOMIC_RELAXED))
-			return true;
+	if (__atomic_compare_exchange_n(&stats.busy, &holder, pid, false, __ATOMIC_SEQ_CST,
+	                                __ATOMIC_SEQ_CST))
+		return true;
+	return holder != pid && __atomic_compare_exchange_n(&stats.busy, &holder, pid, false,
+	                                                    __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+}
+
+static void end_turn(void)
+{
+	__atomic_store_n(&stats.busy, 0, __ATOMIC_SEQ_CST);
+}
+
+/* Who does not get a turn and has something to say leaves that to the holder. */
+static void update(int pid, bool force)
+{
+	do {
 		if (force)
-			fu_sys(SYS_sched_yield);
+			__atomic_store_n(&stats.again, true, __ATOMIC_SEQ_CST);
+		if (!take_turn(pid))
+			return;
+		__atomic_store_n(&stats.again, false, __ATOMIC_SEQ_CST);
+		if (stats.pid == pid)
+			rewrite(false);
+		else
+			reserve(pid);
+		end_turn();
+	} while (__atomic_load_n(&stats.again, __ATOMIC_SEQ_CST));
+}
+
+/*
+ * The holder will not live to write what he has. If he does not come to an end the line is written
+ * beside him, in the same place.
+ */
+static void update_at_end(int pid)
+{
+	static const struct timespec nap = { 0, NAP_NS };
+	bool turn = take_turn(pid);
+
+	for (int i = 0; !turn && i < PATIENCE_NAPS; i++) {
+		fu_sys(SYS_nanosleep, &nap, NULL);
+		turn = take_turn(pid);
 	}
-	return false;
+	rewrite(true);
+	if (turn)
+		end_turn();
 }
 
 void fu_stats_update(enum fu_stats_when when)
 {
 	bool force = when != FU_STATS_USED;
 	u64 now = __builtin_ia32_rdtsc();
-	bool first = fu_load_relaxed(&stats.pid) == 0;
+	int owner = fu_load_acquire(&stats.pid);
 	int pid;
 
-	if (!force && !first && now - fu_load_relaxed(&stats.last_tick) < UPDATE_TICKS) {
+	if (!force && owner && now - fu_load_relaxed(&stats.last_tick) < UPDATE_TICKS) {
 		return;
 	}
-	if (stats.broken || (force && first)) {
+	if (stats.broken || (force && !owner)) {
 		return;
 	}
 	pid = (int)fu_sys(SYS_getpid);
 	/* A vfork child at its exec or _exit shares this memory with the parent, whose line it is.
 	 */
-	if (force && pid != stats.pid) {
-		return;
-	}
-	fu_critical_enter();
-	if (!take_turn(pid, force)) {
-		fu_critical_leave();
+	if (force && pid != owner) {
 		return;
 	}
 	fu_store_relaxed(&stats.last_tick, now);
-	if (stats.pid != pid) {
-		fu_store_relaxed(&stats.pid, pid);
-		reserve();
+	fu_critical_enter();
+	if (when == FU_STATS_PROCESS_ENDS) {
+		update_at_end(pid);
 	} else {
-		rewrite(when == FU_STATS_PROCESS_ENDS);
+		update(pid, force);
 	}
-	fu_store_release(&stats.busy, 0);
 	fu_critical_leave();
 }
