@@ -64,12 +64,18 @@ static void nap(void)
 	fu_sys(SYS_nanosleep, ts, NULL);
 }
 
+/* Whether a thread that has said where it goes has to take that back, for somebody who forks. */
+static bool is_in_the_way(int naps)
+{
+	return fu_unlikely(__atomic_load_n(&quiet.forks, __ATOMIC_SEQ_CST)) && !fu_self.quiet &&
+	       naps < WAIT_NAPS;
+}
+
 static void start_begins(void)
 {
-	for (int i = 0;; i++) {
+	for (int naps = 0;; naps++) {
 		__atomic_fetch_add(&quiet.starting, 1, __ATOMIC_SEQ_CST);
-		if (fu_likely(!__atomic_load_n(&quiet.forks, __ATOMIC_SEQ_CST)) || fu_self.quiet ||
-		    i == WAIT_NAPS)
+		if (!is_in_the_way(naps))
 			return;
 		__atomic_fetch_sub(&quiet.starting, 1, __ATOMIC_SEQ_CST);
 		nap();
@@ -86,19 +92,35 @@ static bool has_ended(u32 tid)
 	return !tid || fu_sys(SYS_tgkill, fu_sys(SYS_getpid), fu_tid_number(tid), 0) == -ESRCH;
 }
 
-static void ends(void)
+/* Puts the calling thread among those that end; where, or NULL if there is no room. */
+static u32 *note_ending(void)
 {
 	u32 me = fu_tid();
 
-	__atomic_fetch_sub(&quiet.alive, 1, __ATOMIC_SEQ_CST);
 	for (u32 i = 0; i < ENDING_MAX; i++) {
 		u32 tid = fu_load_relaxed(&quiet.ending[i]);
 
 		if (has_ended(tid) &&
 		    __atomic_compare_exchange_n(&quiet.ending[i], &tid, me, false, __ATOMIC_SEQ_CST,
 		                                __ATOMIC_RELAXED))
-			return;
+			return &quiet.ending[i];
 	}
+	return NULL;
+}
+
+static void ends(void)
+{
+	for (int naps = 0;; naps++) {
+		u32 *place = note_ending();
+
+		if (!is_in_the_way(naps))
+			break;
+		if (place)
+			__atomic_store_n(place, 0, __ATOMIC_SEQ_CST);
+		nap();
+	}
+	/* Not before: who waits for those that end is to see all of them gone from this as well. */
+	__atomic_fetch_sub(&quiet.alive, 1, __ATOMIC_SEQ_CST);
 }
 
 /* Forgets those that have ended. Whether there are others. */

@@ -130,6 +130,20 @@ static void test_starts_none(void **state)
 	assert_int_equal(fu_load_acquire(&created), 1);
 }
 
+static void test_lets_none_end(void **state)
+{
+	(void)state;
+	assert_int_equal(fu_thread_start(engine_thread, NULL), 0);
+	await_value(&ran, 1);
+	fu_fork_begin();
+	fu_store_release(&leave, 1);
+	usleep(LONG_US);
+	assert_int_equal(fu_load_acquire(&in_libc), 0);
+	assert_int_equal(fu_load_acquire(&passed), 1);
+	fu_fork_parent();
+	await_value(&in_libc, 1);
+}
+
 /* The child starts its own. */
 static void test_child(void **state)
 {
@@ -162,6 +176,7 @@ int main(void)
 		WITH_THREAD(test_waits_for_a_start),
 		WITH_THREAD(test_waits_for_an_end),
 		WITH_THREAD(test_starts_none),
+		WITH_THREAD(test_lets_none_end),
 		WITH_THREAD(test_child),
 	};
 
