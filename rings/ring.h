@@ -100,7 +100,7 @@ struct fu_ctrl {
 };
 
 #define FU_RAISED  1U
-#define FU_RAISING 2U /* somebody is about to send its byte, or has died before that */
+#define FU_RAISING 2U /* perhaps: somebody sends its byte, has done so too late, or has died */
 
 #define FU_POLLED_LEVEL 1U
 #define FU_POLLED_EDGE  2U

@@ -61,9 +61,13 @@ bool fu_ringfd_raise(struct fu_ctrl *ctrl, int peer)
 	/* The other would raise SIGPIPE if the program's end were gone. */
 	if (is_denied(ret) && !fu_ringfd_hung_up(peer))
 		ret = fu_sys(SYS_write, peer, "", 1);
-	/* Unless it has been lowered meanwhile. */
-	__atomic_compare_exchange_n(&ctrl->raised, &raising, FU_RAISED, false, __ATOMIC_SEQ_CST,
-	                            __ATOMIC_RELAXED);
+	/* When it has been lowered meanwhile its byte may have come too late for that: whoever
+	 * looks next lowers it again. */
+	if (!__atomic_compare_exchange_n(&ctrl->raised, &raising, FU_RAISED, false,
+	                                 __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST) &&
+	    !raising)
+		__atomic_compare_exchange_n(&ctrl->raised, &raising, FU_RAISING, false,
+		                            __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
 	return ret != -EAGAIN;
 }
 

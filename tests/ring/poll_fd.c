@@ -6,6 +6,7 @@
 
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -14,6 +15,9 @@
 
 /* Long enough that only a lost wake-up takes it; such a test fails by its result. */
 #define LONG_MS 10000
+
+/* In so many two threads meet in the middle of something. */
+#define ROUNDS 20000
 
 static short poll_now(int fd, int ms)
 {
@@ -436,6 +440,53 @@ static void test_ring_polls_ring(void **state)
 	tr_exit(&a);
 }
 
+struct rounds {
+	struct tr_ring r;
+	unsigned begun, done; /* atomic */
+};
+
+static void await_round(const unsigned *at, unsigned round)
+{
+	for (int i = 0; __atomic_load_n(at, __ATOMIC_ACQUIRE) != round; i++) {
+		if (i > 1000)
+			sched_yield();
+	}
+}
+
+static void *submits_rounds(void *arg)
+{
+	struct rounds *s = arg;
+
+	for (unsigned i = 1; i <= ROUNDS; i++) {
+		await_round(&s->begun, i);
+		nop(&s->r);
+		__atomic_store_n(&s->done, i, __ATOMIC_RELEASE);
+	}
+	return NULL;
+}
+
+/* Who takes the CQE polls at once, perhaps before the submitter has told the descriptor of it. */
+static void test_taken_before_told(void **state)
+{
+	struct rounds s = { .begun = 0 };
+	pthread_t t;
+
+	(void)state;
+	assert_int_equal(tr_init(&s.r, 8, 0), 0);
+	assert_int_equal(poll_in(s.r.fd, 0), 0);
+	assert_int_equal(pthread_create(&t, NULL, submits_rounds, &s), 0);
+	for (unsigned i = 1; i <= ROUNDS; i++) {
+		__atomic_store_n(&s.begun, i, __ATOMIC_RELEASE);
+		await_round(s.r.cq_tail, i);
+		tr_seen(&s.r);
+		poll_in(s.r.fd, 0);
+		await_round(&s.done, i);
+		assert_int_equal(poll_in(s.r.fd, 0), 0);
+	}
+	pthread_join(t, NULL);
+	tr_exit(&s.r);
+}
+
 static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(test_epoll_after_masked_wait),
 	cmocka_unit_test(test_poll),
@@ -451,6 +502,7 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(test_epoll_ready_when_added),
 	cmocka_unit_test(test_epoll_nested),
 	cmocka_unit_test(test_ring_polls_ring),
+	cmocka_unit_test(test_taken_before_told),
 };
 
 TR_MAIN("poll_fd", tests)
