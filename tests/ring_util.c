@@ -3,6 +3,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -437,6 +438,16 @@ bool tr_has_rwf(int fd, int flag)
 	struct iovec iov = { .iov_base = &byte, .iov_len = 1 };
 
 	return preadv2(fd, &iov, 1, -1, flag) >= 0 || errno != EOPNOTSUPP;
+}
+
+void *tr_in_thread(void *(*fn)(void *), void *arg)
+{
+	pthread_t thread;
+	void *ret;
+
+	assert_int_equal(pthread_create(&thread, NULL, fn, arg), 0);
+	assert_int_equal(pthread_join(thread, &ret), 0);
+	return ret;
 }
 
 int tr_wait_child(pid_t pid)

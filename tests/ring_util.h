@@ -102,6 +102,8 @@ bool tr_under_shim(void);
 bool tr_has_op(struct tr_ring *r, int op);
 /* Whether preadv2 takes this flag for a file, of which it may read a byte. */
 bool tr_has_rwf(int fd, int flag);
+/* Runs fn(arg) in a thread of its own, to its end; what it returns. Fails the test without one. */
+void *tr_in_thread(void *(*fn)(void *), void *arg);
 /* Waits for a child and returns its exit status, 128 + signal if it was killed. */
 int tr_wait_child(pid_t pid);
 

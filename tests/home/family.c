@@ -513,32 +513,19 @@ static void test_killed_at_random(void **state)
 
 /* ---- other ways to have children ---- */
 
-static struct tr_ring busy;
+TR_ONE_RING(8);
 
-static int setup(void **state)
-{
-	(void)state;
-	return tr_init(&busy, 8, 0);
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	tr_exit(&busy);
-	return 0;
-}
-
-static void check_busy(void)
+static void check_ring(void)
 {
 	int p[2];
 	char c;
 	struct io_uring_cqe cqe;
 
 	assert_int_equal(pipe(p), 0);
-	tr_prep(&busy, IORING_OP_READ, p[0], &c, 1, 0, 3);
-	assert_int_equal(tr_submit(&busy), 1);
+	tr_prep(&ring, IORING_OP_READ, p[0], &c, 1, 0, 3);
+	assert_int_equal(tr_submit(&ring), 1);
 	assert_int_equal(write(p[1], "x", 1), 1);
-	assert_int_equal(tr_wait_ms(&busy, &cqe, 10000), 0);
+	assert_int_equal(tr_wait_ms(&ring, &cqe, 10000), 0);
 	assert_int_equal(cqe.res, 1);
 	close(p[0]);
 	close(p[1]);
@@ -571,7 +558,7 @@ static void test_vfork(void **state)
 		}
 		assert_true(pid > 0);
 		assert_int_equal(tr_wait_child(pid), 0);
-		check_busy();
+		check_ring();
 	}
 	sigsys_seen = 0;
 	raise(SIGSYS);
@@ -602,13 +589,13 @@ static void test_spawn(void **state)
 		pid_t pid;
 
 		assert_int_equal(posix_spawn(&pid, "/bin/sh", NULL, &attr, argv, environ), 0);
-		check_busy();
+		check_ring();
 		/* SIGUSR1 and SIGSYS are 10 and 31: the child's mask is what was asked for. */
 		tr_wait_child(pid);
 	}
 	posix_spawnattr_destroy(&attr);
 	assert_int_equal(system("exit 0"), 0);
-	check_busy();
+	check_ring();
 }
 
 static void daemonises(void)

@@ -3,7 +3,6 @@
 
 #include <linux/futex.h>
 #include <poll.h>
-#include <pthread.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -43,12 +42,7 @@ static void *submit(void *arg)
 /* Submits what has been prepared from a thread that is gone afterwards. */
 static void submit_and_leave(int expected)
 {
-	pthread_t thread;
-	void *ret;
-
-	assert_int_equal(pthread_create(&thread, NULL, submit, NULL), 0);
-	assert_int_equal(pthread_join(thread, &ret), 0);
-	assert_int_equal((intptr_t)ret, expected);
+	assert_int_equal((intptr_t)tr_in_thread(submit, NULL), expected);
 	/* The kernel lets a thread be joined before its requests have ended. */
 	tr_sleep_ms(10);
 }

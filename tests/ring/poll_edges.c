@@ -6,7 +6,6 @@
 
 #include <fcntl.h>
 #include <poll.h>
-#include <pthread.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/sendfile.h>
@@ -320,16 +319,11 @@ static void *write_and_read(void *arg)
  */
 static void read_by_duplicate(int polled, int other)
 {
-	pthread_t thread;
-	void *done;
-
 	for (int i = 0; i < 40; i++) {
 		tr_prep(&ring, IORING_OP_POLL_ADD, polled, NULL, 0, 0, 1)->poll32_events = POLLIN;
 		assert_int_equal(tr_submit(&ring), 1);
 	}
-	assert_int_equal(pthread_create(&thread, NULL, write_and_read, &other), 0);
-	assert_int_equal(pthread_join(thread, &done), 0);
-	assert_non_null(done);
+	assert_non_null(tr_in_thread(write_and_read, &other));
 	for (int i = 0; i < 40; i++)
 		tr_expect(&ring, 1, POLLIN, 0);
 }

@@ -50,14 +50,6 @@ static void must(bool ok)
 		abort();
 }
 
-static void in_thread(void *(*fn)(void *), void *arg)
-{
-	pthread_t t;
-
-	assert_int_equal(pthread_create(&t, NULL, fn, arg), 0);
-	pthread_join(t, NULL);
-}
-
 static void arm_read(struct tr_ring *r, int fd, void *c, __u64 user_data)
 {
 	tr_prep(r, IORING_OP_READ, fd, c, 1, (__u64)-1, user_data);
@@ -161,7 +153,7 @@ static void *goes_away(void *arg)
 static void test_thread_goes_away(void **state)
 {
 	(void)state;
-	in_thread(goes_away, NULL);
+	tr_in_thread(goes_away, NULL);
 }
 
 struct left {
@@ -198,7 +190,7 @@ static void test_ring_changes_hands(void **state)
 
 	(void)state;
 	assert_int_equal(pipe(l.p), 0);
-	in_thread(leaves, &l);
+	tr_in_thread(leaves, &l);
 	arm_read(&l.r, l.p[0], &l.c[1], 2);
 	arm_read(&l.r, l.p[0], &l.c[2], 3);
 	assert_int_equal(tr_submit(&l.r), 2);
@@ -314,7 +306,7 @@ static void test_fork_in_thread(void **state)
 
 	(void)state;
 	assert_int_equal(pipe(l.p), 0);
-	in_thread(forks, &l);
+	tr_in_thread(forks, &l);
 	tr_exit(&l.r);
 	close(l.p[0]);
 	close(l.p[1]);
@@ -348,7 +340,7 @@ static void test_a_set_each(void **state)
 	(void)state;
 	for (int i = 0; i < 3; i++) {
 		assert_int_equal(pipe(l[i].p), 0);
-		in_thread(leaves, &l[i]);
+		tr_in_thread(leaves, &l[i]);
 	}
 	/* The kernel's rings have none. */
 	if (tr_under_shim())

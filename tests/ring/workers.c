@@ -6,7 +6,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -41,13 +40,19 @@ static int teardown(void **state)
 	return rmdir(dir);
 }
 
-/* Sets what is not 0, and checks what was set before. */
+/* Sets what is not 0, and gives back what was set before. */
+static void exchange(struct tr_ring *r, unsigned v[2])
+{
+	assert_int_equal(tr_sys_register(r->fd, IORING_REGISTER_IOWQ_MAX_WORKERS, v, 2), 0);
+}
+
+/* The same; checks what was set before. */
 static void limits(struct tr_ring *r, unsigned bounded, unsigned unbounded, unsigned old_bounded,
                    unsigned old_unbounded)
 {
 	unsigned v[2] = { bounded, unbounded };
 
-	assert_int_equal(tr_sys_register(r->fd, IORING_REGISTER_IOWQ_MAX_WORKERS, v, 2), 0);
+	exchange(r, v);
 	assert_int_equal(v[0], old_bounded);
 	assert_int_equal(v[1], old_unbounded);
 }
@@ -76,7 +81,7 @@ static void *fresh_thread(void *arg)
 	unsigned v[2] = { 0, 0 };
 
 	assert_int_equal(tr_init(&own, 1, 0), 0);
-	assert_int_equal(tr_sys_register(own.fd, IORING_REGISTER_IOWQ_MAX_WORKERS, v, 2), 0);
+	exchange(&own, v);
 	assert_int_equal(v[0], 1);
 	assert_true(v[1] > 0);
 	limits(&own, 5, 0, 1, v[1]);
@@ -86,30 +91,26 @@ static void *fresh_thread(void *arg)
 	return arg;
 }
 
-static void run(void *(*fn)(void *), void *arg)
+/* Each of these threads returns what it was given. */
+static void must_end(void *(*fn)(void *), void *arg)
 {
-	pthread_t thread;
-	void *done;
-
-	assert_int_equal(pthread_create(&thread, NULL, fn, arg), 0);
-	assert_int_equal(pthread_join(thread, &done), 0);
-	assert_ptr_equal(done, arg);
+	assert_ptr_equal(tr_in_thread(fn, arg), arg);
 }
 
 static void *two_rings(void *arg)
 {
 	struct tr_ring *r = arg;
+	unsigned v[2] = { 1, 10 };
 
 	for (unsigned i = 0; i < 2; i++)
 		assert_int_equal(tr_init(&r[i], 4, 0), 0);
-	unsigned v[2] = { 1, 10 };
-	assert_int_equal(tr_sys_register(r[0].fd, IORING_REGISTER_IOWQ_MAX_WORKERS, v, 2), 0);
+	exchange(&r[0], v);
 	limits(&r[1], 2, 20, 1, 10);
 	/* Each ring keeps its own, and every call applies them. */
 	limits(&r[0], 0, 0, 2, 20);
 	limits(&r[0], 0, 0, 1, 10);
 	limits(&r[1], 0, 0, 1, 10);
-	run(other_thread, r);
+	must_end(other_thread, r);
 	/* The other has submitted to the second ring, as this one has: both have its limits. */
 	limits(&r[0], 0, 0, 3, 20);
 	limits(&r[0], 0, 0, 1, 10);
@@ -123,8 +124,8 @@ static void test_read_back(void **state)
 	struct tr_ring rings[2];
 
 	(void)state;
-	run(fresh_thread, rings);
-	run(two_rings, rings);
+	must_end(fresh_thread, rings);
+	must_end(two_rings, rings);
 }
 
 static void test_sqpoll(void **state)
@@ -135,8 +136,8 @@ static void test_sqpoll(void **state)
 	(void)state;
 	assert_int_equal(tr_init(&r[0], 4, 0), 0);
 	assert_int_equal(tr_init(&r[1], 2, IORING_SETUP_SQPOLL), 0);
-	assert_int_equal(tr_sys_register(r[0].fd, IORING_REGISTER_IOWQ_MAX_WORKERS, before, 2), 0);
-	assert_int_equal(tr_sys_register(r[1].fd, IORING_REGISTER_IOWQ_MAX_WORKERS, v, 2), 0);
+	exchange(&r[0], before);
+	exchange(&r[1], v);
 	assert_int_equal(v[0], 2);
 	limits(&r[1], 0, 0, 1, 10);
 	limits(&r[0], 0, 0, before[0], before[1]);
@@ -152,19 +153,14 @@ static void open_fifo(struct tr_ring *r, unsigned i)
 	sqe->flags = IOSQE_ASYNC;
 }
 
-/* Opens the other end of a FIFO once its reader is there. */
-static void let_go(unsigned i)
+/* Opens the other end of a FIFO once its reader is there, and expects that to be done. */
+static void finish(struct tr_ring *r, unsigned i)
 {
+	struct io_uring_cqe cqe;
 	int fd = open(paths[i], O_WRONLY);
 
 	assert_true(fd >= 0);
 	close(fd);
-}
-
-static void expect_opened(struct tr_ring *r, unsigned i)
-{
-	struct io_uring_cqe cqe;
-
 	assert_int_equal(tr_wait_ms(r, &cqe, 10000), 0);
 	assert_int_equal(cqe.user_data, i);
 	assert_true(cqe.res >= 0);
@@ -181,10 +177,8 @@ static void *opens_all(void *arg)
 		for (unsigned i = 0; i < n; i++)
 			open_fifo(&r, i);
 		assert_int_equal(tr_submit(&r), n);
-		for (unsigned i = n; i-- > 0;) {
-			let_go(i);
-			expect_opened(&r, i);
-		}
+		for (unsigned i = n; i-- > 0;)
+			finish(&r, i);
 		tr_sleep_ms(1);
 	}
 	tr_exit(&r);
@@ -196,7 +190,7 @@ static void test_no_limit(void **state)
 	int arg;
 
 	(void)state;
-	run(opens_all, &arg);
+	must_end(opens_all, &arg);
 }
 
 static void *opens_elsewhere(void *arg)
@@ -207,10 +201,8 @@ static void *opens_elsewhere(void *arg)
 	open_fifo(&r, 2);
 	open_fifo(&r, 3);
 	assert_int_equal(tr_submit(&r), 2);
-	let_go(3);
-	expect_opened(&r, 3);
-	let_go(2);
-	expect_opened(&r, 2);
+	finish(&r, 3);
+	finish(&r, 2);
 	tr_exit(&r);
 	return arg;
 }
@@ -221,20 +213,18 @@ static void *opens_in_turn(void *arg)
 	unsigned v[2] = { 1, 0 };
 
 	assert_int_equal(tr_init(&r, 8, 0), 0);
-	assert_int_equal(tr_sys_register(r.fd, IORING_REGISTER_IOWQ_MAX_WORKERS, v, 2), 0);
+	exchange(&r, v);
 	open_fifo(&r, 0);
 	open_fifo(&r, 1);
 	assert_int_equal(tr_submit(&r), 2);
 	/* Another thread's go on as if nothing were. */
-	run(opens_elsewhere, &v);
+	must_end(opens_elsewhere, &v);
 	tr_sleep_ms(20);
 	/* Nobody is at the second one. */
 	assert_int_equal(open(paths[1], O_WRONLY | O_NONBLOCK), -1);
 	assert_int_equal(errno, ENXIO);
-	let_go(0);
-	expect_opened(&r, 0);
-	let_go(1);
-	expect_opened(&r, 1);
+	finish(&r, 0);
+	finish(&r, 1);
 	/* What is held back can be cancelled, and what is left goes on. */
 	for (unsigned i = 0; i < 3; i++)
 		open_fifo(&r, i);
@@ -248,10 +238,8 @@ static void *opens_in_turn(void *arg)
 		assert_true(cqe.user_data == 1 || cqe.user_data == 9);
 		assert_int_equal(cqe.res, cqe.user_data == 1 ? -ECANCELED : 0);
 	}
-	let_go(0);
-	expect_opened(&r, 0);
-	let_go(2);
-	expect_opened(&r, 2);
+	finish(&r, 0);
+	finish(&r, 2);
 	tr_exit(&r);
 	return arg;
 }
@@ -261,7 +249,7 @@ static void test_one_at_a_time(void **state)
 	int arg;
 
 	(void)state;
-	run(opens_in_turn, &arg);
+	must_end(opens_in_turn, &arg);
 }
 
 static void nothing(int sig)
@@ -313,8 +301,7 @@ static void test_in_order(void **state)
 				tr_expect(&r, i, 0, 0);
 		}
 	}
-	let_go(0);
-	expect_opened(&r, 0);
+	finish(&r, 0);
 	tr_exit(&r);
 }
 

@@ -8,14 +8,11 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include <fcntl.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -24,7 +21,7 @@
 
 #include "engine/counters.h"
 #include "engine/stats.h"
-#include "rings/fds.h"
+#include "tests/call_filter.h"
 
 #define LONG_US 200000
 
@@ -58,16 +55,7 @@ static void on_write(int sig, siginfo_t *si, void *context)
 
 static void *writes_slowly(void *arg)
 {
-	struct sock_filter code[] = {
-		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_pwrite64, 0, 1),
-		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRAP),
-		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-	};
-	struct sock_fprog prog = { sizeof(code) / sizeof(code[0]), code };
-
-	must(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
-	must(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog) == 0);
+	must(filter_call(SYS_pwrite64, 0, 0, SECCOMP_RET_TRAP));
 	fu_stats_flush();
 	return arg;
 }
@@ -90,7 +78,7 @@ static pthread_t begin(void)
 
 static void process_ends(void)
 {
-	begin();
+	pthread_detach(begin());
 	fu_stats_end();
 }
 
