@@ -5,15 +5,15 @@
  * parent was doing with them. fu_wipe->gen, zeroed by the kernel in each child,
  * tells that this has not been done yet, however the child was made.
  */
-#include "engine/register.h"
 #include "engine/engine.h"
 
 #include "engine/aio.h"
 #include "engine/entry.h"
 #include "engine/futex.h"
-#include "engine/peers.h"
 #include "engine/leader.h"
 #include "engine/leaving.h"
+#include "engine/peers.h"
+#include "engine/register.h"
 #include "engine/registry.h"
 #include "engine/ringfds.h"
 #include "engine/stay.h"

@@ -2,7 +2,6 @@
  * io_uring_register: who may, and which function. Each operation has a row; the
  * functions live with what they register.
  */
-#include "engine/kbuf.h"
 #include "engine/register.h"
 
 #include <errno.h>
@@ -10,6 +9,7 @@
 
 #include "engine/cancel.h"
 #include "engine/entry.h"
+#include "engine/kbuf.h"
 #include "engine/msg_ring.h"
 #include "engine/personality.h"
 #include "engine/region.h"

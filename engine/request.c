@@ -11,12 +11,11 @@
 #include <errno.h>
 #include <poll.h>
 
+#include "engine/kbuf.h"
 #include "engine/leader.h"
 #include "engine/leaving.h"
-#include "engine/personality.h"
-#include "engine/kbuf.h"
 #include "engine/peers.h"
-#include "engine/stats.h"
+#include "engine/personality.h"
 #include "rings/fds.h"
 #include "rings/mem.h"
 #include "rings/sys.h"

@@ -69,7 +69,6 @@ static void pool_init(void)
 
 	if (bytes > 0)
 		fu_memcpy(&pool.all, &cpus, (size_t)bytes);
-
 	for (int i = 0; i < 2; i++)
 		fu_list_init(&pool.classes[i].queue);
 	pool.classes[IO_WQ_BOUND].max = 4 * (n ? n : 1);

@@ -29,7 +29,6 @@
 #include "preload/signals.h"
 #include "rings/lock.h"
 #include "rings/sys.h"
-#include "seccomp/dispatch.h"
 
 #define KERNEL_SIGSET_SIZE 8
 #define KERNEL_SA_RESTORER 0x04000000UL

@@ -18,7 +18,6 @@
 #include "preload/scan.h"
 #include "preload/syscall.h"
 #include "rings/lock.h"
-#include "rings/mem.h"
 #include "rings/sys.h"
 #include "seccomp/dispatch.h"
 #include "seccomp/filter.h"

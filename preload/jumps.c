@@ -3,7 +3,6 @@
  * something: the engine is told where the jump goes (stay.h). The stack pointer to go to lies
  * in the buffer as glibc has it on x86-64: rotated, and XORed with a word of the thread's own.
  */
-#include <setjmp.h>
 #include "engine/entry.h"
 #include "preload/forward.h"
 #include "preload/init.h"

@@ -17,7 +17,6 @@
  * One that was sent waits until the thread is out of the engine's locks, and until the
  * program believes that the signal is open.
  */
-#include <errno.h>
 #include <linux/audit.h>
 #include <signal.h>
 #include <ucontext.h>
@@ -215,7 +214,7 @@ static void deliver_foreign(siginfo_t *si, void *context)
 	struct fu_ksigaction act, dfl = { 0 };
 	bool forced = si->si_code == SYS_SECCOMP;
 	u64 *frame = (u64 *)(void *)&((ucontext_t *)context)->uc_sigmask;
-	u64 mask, saved;
+	u64 mask;
 	bool away, within;
 
 	read_program_action(&act);
@@ -230,7 +229,7 @@ static void deliver_foreign(siginfo_t *si, void *context)
 		write_program_action(&dfl, NULL);
 	}
 	mask = act.mask & ~FU_SIGSYS_BIT;
-	fu_sys(SYS_rt_sigprocmask, SIG_BLOCK, &mask, &saved, KERNEL_SIGSET_SIZE);
+	fu_sys(SYS_rt_sigprocmask, SIG_BLOCK, &mask, NULL, KERNEL_SIGSET_SIZE);
 	fu_sigsys_in_frame(frame, act.flags & SA_NODEFER ? act.mask : FU_SIGSYS_BIT);
 	within = fu_stay_interrupted((uintptr_t)__builtin_frame_address(0));
 	away = !fu_self.critical && fu_handler_begins();
