@@ -21,7 +21,7 @@
 static struct {
 	struct fu_lock lock; /* before the pool's */
 	u64 used[FU_TASKS / 64];
-	u32 limits[FU_TASKS][2];
+	u32 limits[FU_TASKS][2]; /* of those that are used */
 } tasks;
 
 static u32 most_processes(void)
@@ -139,7 +139,8 @@ void fu_wq_leave(void)
 
 void fu_wq_reset(void)
 {
-	fu_memset(&tasks, 0, sizeof(tasks));
+	tasks.lock.word = 0;
+	fu_memset(tasks.used, 0, sizeof(tasks.used));
 }
 
 /* Whose workers a register call of this thread means; 0: it has none. */

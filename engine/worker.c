@@ -54,10 +54,11 @@ static struct {
 	struct class classes[2]; /* IO_WQ_BOUND, IO_WQ_UNBOUND */
 	u64 running_keys;        /* one bit for each key that a worker is at */
 	u32 brief;               /* brief requests that are queued, not held back */
-	struct task tasks[FU_TASKS];
 	u32 keyed[KEY_BUCKETS];  /* requests queued or running, by key; read without the lock too */
 	cpu_set_t affinity, all; /* where workers may run; where the process could at first */
 	u32 affinity_seq;        /* changes of affinity, 0 for none */
+	u32 nr_tasks;            /* above all of the following that anything was done with */
+	struct task tasks[FU_TASKS];
 } pool;
 
 static void pool_init(void)
@@ -190,6 +191,14 @@ static u32 class_of(const struct fu_req *req)
 	return req->bounded ? IO_WQ_BOUND : IO_WQ_UNBOUND;
 }
 
+/* lock held */
+static struct task *task_at(u32 task)
+{
+	if (task >= pool.nr_tasks)
+		pool.nr_tasks = task + 1;
+	return &pool.tasks[task];
+}
+
 static bool has_room(const struct task *t, u32 which)
 {
 	return !t->max[which] || t->admitted[which] < t->max[which];
@@ -286,9 +295,9 @@ int fu_pool_queue(struct fu_req *req)
 
 	fu_lock(&ctx->lock);
 	fu_track(req, FU_AT_WORKER);
-	/* Known from now on. */
-	t = &pool.tasks[req->task];
 	fu_lock(&pool.lock);
+	/* Known since it is tracked. */
+	t = task_at(req->task);
 	if (!pool.ready)
 		pool_init();
 	if (req->op->hash_reg && bounded && !req->hash_key)
@@ -353,7 +362,9 @@ void fu_pool_reset(void)
 	pool.brief = 0;
 	fu_memset(pool.keyed, 0, sizeof(pool.keyed));
 	fu_memset(pool.classes, 0, sizeof(pool.classes));
-	fu_memset(pool.tasks, 0, sizeof(pool.tasks));
+	/* Every page that a child writes to is copied for it: no more than there is need for. */
+	fu_memset(pool.tasks, 0, pool.nr_tasks * sizeof(pool.tasks[0]));
+	pool.nr_tasks = 0;
 	for (int i = 0; i < 2; i++) {
 		fu_list_init(&pool.classes[i].queue);
 		pool.classes[i].max = max[i];
@@ -363,11 +374,12 @@ void fu_pool_reset(void)
 
 void fu_pool_limit(u32 task, u32 which, u32 max)
 {
-	struct task *t = &pool.tasks[task];
 	struct class *c = &pool.classes[which];
 	struct fu_req *req;
+	struct task *t;
 
 	fu_lock(&pool.lock);
+	t = task_at(task);
 	if (t->max[which] == max) {
 		fu_unlock(&pool.lock);
 		return;
