@@ -127,5 +127,8 @@ void fu_exec_prepare(void);
  * si_code SI_TKILL on an engine thread: true if so, and the handler just returns.
  */
 bool fu_thread_is_engine(void);
+/* True also in one that is about to be, and, while one starts, in others that have done nothing
+ * here yet. Never in a process's first thread. */
+bool fu_thread_may_be_engine(void);
 
 #endif

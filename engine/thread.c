@@ -181,6 +181,12 @@ bool fu_threads_are_ours(void)
 	return ours;
 }
 
+bool fu_thread_may_be_engine(void)
+{
+	return fu_self.engine || (__atomic_load_n(&quiet.starting, __ATOMIC_SEQ_CST) &&
+	                          !fu_self.gen && fu_sys(SYS_gettid) != fu_sys(SYS_getpid));
+}
+
 bool fu_threads_alone(void)
 {
 	u32 alive = __atomic_load_n(&quiet.alive, __ATOMIC_SEQ_CST);
@@ -199,10 +205,10 @@ static void *thread_main(void *p)
 	struct start start = *(struct start *)p;
 	void *ret;
 
+	fu_self.engine = 1;
 	__atomic_fetch_add(&quiet.alive, 1, __ATOMIC_SEQ_CST);
 	start_ends();
 	fu_free(p, sizeof(struct start));
-	fu_self.engine = 1;
 	ret = start.fn(start.arg);
 	ends();
 	return ret;

@@ -29,6 +29,7 @@
 #include "preload/signals.h"
 #include "rings/lock.h"
 #include "rings/sys.h"
+#include "seccomp/sent.h"
 
 #define KERNEL_SIGSET_SIZE 8
 #define KERNEL_SA_RESTORER 0x04000000UL
@@ -148,7 +149,8 @@ static void on_signal(int sig, siginfo_t *si, void *context)
 {
 	u64 *mask = (u64 *)(void *)&((ucontext_t *)context)->uc_sigmask;
 	struct fu_ksigaction act, dfl = { 0 };
-	bool away, within;
+	bool away, within, ends_wait;
+	u8 wait;
 
 	if (fu_unlikely(fu_self.critical) && (si->si_code <= 0 || !(BIT(sig) & FAULTS))) {
 		hold_back(sig, si, context);
@@ -158,9 +160,13 @@ static void on_signal(int sig, siginfo_t *si, void *context)
 	if (act.flags & (u32)SA_RESETHAND) {
 		kernel_action(sig, &dfl, NULL);
 	}
+	/* What the thread is about to wait for is no matter of the handler's. */
+	ends_wait = fu_sigsys_ends_wait(context);
+	wait = fu_sigsys_wait;
+	fu_sigsys_wait = FU_SIGSYS_NOWHERE;
 	/* A wait in code that we know nothing of may have put a mask in place that has SIGSYS. */
 	set_mask(SIG_UNBLOCK, FU_SIGSYS_BIT, NULL);
-	fu_sigsys_in_frame(mask, act.mask);
+	fu_sigsys_in_frame(mask, act.mask, ends_wait);
 	within = fu_stay_interrupted((uintptr_t)__builtin_frame_address(0));
 	away = !fu_self.critical && fu_handler_begins();
 	/* A handler of one argument does not mind the other two, which the kernel passes as well.
@@ -172,6 +178,7 @@ static void on_signal(int sig, siginfo_t *si, void *context)
 	if (within) {
 		fu_stay_resumed();
 	}
+	fu_sigsys_wait = wait;
 	fu_sigsys_from_frame(mask);
 }
 

@@ -34,6 +34,7 @@ extern void *__libc_stack_end __attribute__((weak));
 u32 fu_init_state;
 u32 fu_init_threads;
 static long init_tid; /* the thread that runs the start */
+static long init_pid;
 
 /*
  * Guards the scan's tables, the filter's and those of the patches: the holder's thread id. Never
@@ -303,8 +304,14 @@ static void on_trap(long nr, u64 ip)
 	fu_critical_leave();
 }
 
+bool fu_init_is_home(void)
+{
+	return fu_sys(SYS_getpid) == init_pid;
+}
+
 void fu_init_fork_child(void)
 {
+	init_pid = fu_sys(SYS_getpid);
 	fu_store_relaxed(&scan_lock, 0);
 }
 
@@ -337,6 +344,7 @@ void fu_init_slow(char *const *env)
 		return;
 	}
 	fu_store_relaxed(&init_tid, tid);
+	init_pid = fu_sys(SYS_getpid);
 	/* First of all: another libc has not even passed the environment. */
 	if (!fu_next_resolve()) {
 		fu_store_relaxed(&fu_shim_enabled, false);

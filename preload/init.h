@@ -31,6 +31,10 @@ extern u32 fu_init_threads;
 void fu_init_before_load(void);
 void fu_init_rescan(void);
 
+/* Whether this is the process that the library was started in, or that libc has forked: not a
+ * child that shares its memory. */
+bool fu_init_is_home(void);
+
 /* A lock of ours that another thread held across fork is free in the child. */
 void fu_init_fork_child(void);
 

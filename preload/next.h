@@ -73,6 +73,9 @@
 	X(int, sigprocmask, (int, const sigset_t *, sigset_t *))                                 \
 	X(int, pthread_sigmask, (int, const sigset_t *, sigset_t *))                             \
 	X(int, sigsuspend, (const sigset_t *))                                                   \
+	X(int, sigpending, (sigset_t *))                                                         \
+	X(int, sigtimedwait, (const sigset_t *, siginfo_t *, const struct timespec *))           \
+	X(int, sigwait, (const sigset_t *, int *))                                               \
 	X(int, pthread_create, (pthread_t *, const pthread_attr_t *, void *(*)(void *), void *)) \
 	X(int, pthread_attr_setsigmask_np, (pthread_attr_t *, const sigset_t *))                 \
 	X(int, dl_iterate_phdr, (int (*)(struct dl_phdr_info *, size_t, void *), void *))        \

@@ -14,6 +14,7 @@
 #include "preload/signals.h"
 #include "rings/sys.h"
 #include "rings/user.h"
+#include "seccomp/sent.h"
 
 #define NR_EPOLL_PWAIT2 441
 /* Of a poll set larger than this nobody has seen the like; it is read no further. */
@@ -114,9 +115,13 @@ FU_EXPORT int ppoll(struct pollfd *fds, nfds_t n, const struct timespec *timeout
                     const sigset_t *mask)
 {
 	sigset_t copy;
+	int ret, wait;
 
 	before_poll(fds, n);
-	return fu_next.ppoll(fds, n, timeout, fu_open_sigsys(mask, &copy));
+	mask = fu_wait_mask(mask, &copy, &wait);
+	ret = fu_next.ppoll(fds, n, timeout, mask);
+	fu_sigsys_wait_end(wait);
+	return ret;
 }
 
 int __ppoll_chk(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask,
@@ -125,9 +130,13 @@ FU_EXPORT int __ppoll_chk(struct pollfd *fds, nfds_t n, const struct timespec *t
                           const sigset_t *mask, size_t size)
 {
 	sigset_t copy;
+	int ret, wait;
 
 	before_poll(fds, n * sizeof(*fds) <= size ? n : 0);
-	return fu_next.__ppoll_chk(fds, n, timeout, fu_open_sigsys(mask, &copy), size);
+	mask = fu_wait_mask(mask, &copy, &wait);
+	ret = fu_next.__ppoll_chk(fds, n, timeout, mask, size);
+	fu_sigsys_wait_end(wait);
+	return ret;
 }
 
 FU_EXPORT int select(int n, fd_set *in, fd_set *out, fd_set *except, struct timeval *timeout)
@@ -140,9 +149,13 @@ FU_EXPORT int pselect(int n, fd_set *in, fd_set *out, fd_set *except,
                       const struct timespec *timeout, const sigset_t *mask)
 {
 	sigset_t copy;
+	int ret, wait;
 
 	before_select(n, in, out, except);
-	return fu_next.pselect(n, in, out, except, timeout, fu_open_sigsys(mask, &copy));
+	mask = fu_wait_mask(mask, &copy, &wait);
+	ret = fu_next.pselect(n, in, out, except, timeout, mask);
+	fu_sigsys_wait_end(wait);
+	return ret;
 }
 
 FU_EXPORT int epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
@@ -171,21 +184,29 @@ FU_EXPORT int epoll_pwait(int epfd, struct epoll_event *events, int n, int timeo
                           const sigset_t *mask)
 {
 	sigset_t copy;
+	int ret, wait;
 
 	before_epoll_wait();
-	return fu_next.epoll_pwait(epfd, events, n, timeout, fu_open_sigsys(mask, &copy));
+	mask = fu_wait_mask(mask, &copy, &wait);
+	ret = fu_next.epoll_pwait(epfd, events, n, timeout, mask);
+	fu_sigsys_wait_end(wait);
+	return ret;
 }
 
 FU_EXPORT int epoll_pwait2(int epfd, struct epoll_event *events, int n,
                            const struct timespec *timeout, const sigset_t *mask)
 {
 	sigset_t copy;
+	int ret, wait;
 
 	before_epoll_wait();
-	mask = fu_open_sigsys(mask, &copy);
-	if (!fu_next.epoll_pwait2) {
-		return (int)fu_to_libc(
+	mask = fu_wait_mask(mask, &copy, &wait);
+	if (fu_next.epoll_pwait2) {
+		ret = fu_next.epoll_pwait2(epfd, events, n, timeout, mask);
+	} else {
+		ret = (int)fu_to_libc(
 		        fu_sys(NR_EPOLL_PWAIT2, epfd, events, n, timeout, mask, sizeof(u64)));
 	}
-	return fu_next.epoll_pwait2(epfd, events, n, timeout, mask);
+	fu_sigsys_wait_end(wait);
+	return ret;
 }

@@ -18,6 +18,8 @@
 #include "rings/fds.h"
 #include "rings/sys.h"
 #include "rings/user.h"
+#include "seccomp/dispatch.h"
+#include "seccomp/sent.h"
 
 #define KERNEL_SIGSET_SIZE 8
 #define KERNEL_SA_RESTORER 0x04000000UL
@@ -57,6 +59,22 @@ const sigset_t *fu_open_sigsys(const sigset_t *mask, sigset_t *copy)
 	return copy;
 }
 
+/*
+ * Blocked it is to wait when it is sent, and so our handler has to be there. Not so where the
+ * program ignores it, which the next one is to inherit; nor in a vfork child, whose handlers are
+ * not those that this memory tells of.
+ */
+static void own_sigsys(void)
+{
+	struct fu_ksigaction act = { 0 };
+
+	if (fu_load_relaxed(&fu_shim_enabled) && fu_init_is_home() &&
+	    fu_sys(SYS_rt_sigaction, SIGSYS, NULL, &act, KERNEL_SIGSET_SIZE) == 0 &&
+	    act.handler != (u64)(uintptr_t)SIG_IGN) {
+		fu_sigsys_own();
+	}
+}
+
 /* What the program's belief becomes by sigprocmask(how) with a set that has, or lacks, SIGSYS. */
 static void believe(int how, bool in_set)
 {
@@ -64,6 +82,9 @@ static void believe(int how, bool in_set)
 		fu_sigsys_blocked = in_set;
 	} else if (in_set) {
 		fu_sigsys_blocked = how == SIG_BLOCK;
+	}
+	if (fu_sigsys_blocked && !fu_sigsys_is_owned()) {
+		own_sigsys();
 	}
 	if (fu_unlikely(fu_sigsys_waits())) {
 		fu_sigsys_release(false);
@@ -136,21 +157,23 @@ long fu_raw_sigprocmask(int how, const u64 *set, u64 *old, size_t size, u64 *fra
 	return old ? fu_copy_to_user(old, &before, size) : 0;
 }
 
-const u64 *fu_raw_open_sigsys(const u64 *mask, size_t size, u64 *copy)
+const u64 *fu_raw_open_sigsys(const u64 *mask, size_t size, u64 *copy, int *wait)
 {
+	*wait = -1;
 	if (!mask || size != KERNEL_SIGSET_SIZE || fu_copy_from_user(copy, mask, size)) {
 		return mask;
+	}
+	if (!(*copy & FU_SIGSYS_BIT)) {
+		*wait = fu_sigsys_wait_begin(FU_SIGSYS_LET_IN);
 	}
 	*copy &= ~FU_SIGSYS_BIT;
 	return copy;
 }
 
-FU_EXPORT int sigsuspend(const sigset_t *mask)
+const sigset_t *fu_wait_mask(const sigset_t *mask, sigset_t *copy, int *wait)
 {
-	sigset_t copy;
-
-	fu_init();
-	return fu_next.sigsuspend(fu_open_sigsys(mask, &copy));
+	*wait = mask && !has_sigsys(mask) ? fu_sigsys_wait_begin(FU_SIGSYS_LET_IN) : -1;
+	return fu_open_sigsys(mask, copy);
 }
 
 /* From libc's structure to the kernel's and back. */

@@ -11,6 +11,9 @@
 /* `mask` with SIGSYS open, in *copy if it has to differ; NULL stays NULL. */
 const sigset_t *fu_open_sigsys(const sigset_t *mask, sigset_t *copy);
 
+/* The same for a wait, which has to be ended with fu_sigsys_wait_end(*wait). */
+const sigset_t *fu_wait_mask(const sigset_t *mask, sigset_t *copy, int *wait);
+
 /* Whether the handler of `sig` was installed, before handlers were ours, with SIGSYS in its mask.
  */
 bool fu_sigsys_in_sa_mask(int sig);
@@ -21,8 +24,11 @@ long fu_raw_sigaction(int sig, const struct fu_ksigaction *act, struct fu_ksigac
 /* With `frame` the mask is the one that a signal handler returns to, ours for a trapped call. */
 long fu_raw_sigprocmask(int how, const u64 *set, u64 *old, size_t size, u64 *frame);
 
-/* The mask argument of a wait with SIGSYS open in *copy; as it is if it is NULL or wrong. */
-const u64 *fu_raw_open_sigsys(const u64 *mask, size_t size, u64 *copy);
+/*
+ * The mask argument of a wait with SIGSYS open in *copy; as it is if it is NULL or wrong. In *wait
+ * what the wait has to be ended with: fu_sigsys_wait_end.
+ */
+const u64 *fu_raw_open_sigsys(const u64 *mask, size_t size, u64 *copy, int *wait);
 
 /*
  * Around exec, which hands the mask on: gives the thread the mask that the program

@@ -14,12 +14,14 @@
 #include "preload/poll.h"
 #include "preload/process.h"
 #include "preload/signals.h"
+#include "preload/sigwait.h"
 #include "preload/syscall.h"
 #include "rings/sys.h"
 #include "rings/user.h"
 #include "seccomp/dispatch.h"
 #include "seccomp/filter.h"
 #include "seccomp/notify.h"
+#include "seccomp/sent.h"
 
 #define FU_NR_TABLE  448
 #define STRING_OF(x) #x
@@ -30,18 +32,25 @@
 
 /* Nonzero for each number that fu_syscall_slow handles. Read by the assembly below. */
 __attribute__((visibility("hidden"))) const u8 fu_syscall_is_ours[FU_NR_TABLE] = {
-	[FU_NR_SETUP] = 1,      [FU_NR_ENTER] = 1,        [FU_NR_REGISTER] = 1,
-	[SYS_mmap] = 1,         [SYS_close] = 1,          [SYS_dup] = 1,
-	[SYS_dup2] = 1,         [SYS_dup3] = 1,           [SYS_fcntl] = 1,
-	[NR_CLOSE_RANGE] = 1,   [SYS_poll] = 1,           [SYS_ppoll] = 1,
-	[SYS_select] = 1,       [SYS_pselect6] = 1,       [SYS_epoll_wait] = 1,
-	[SYS_epoll_pwait] = 1,  [NR_EPOLL_PWAIT2] = 1,    [SYS_epoll_ctl] = 1,
-	[SYS_rt_sigaction] = 1, [SYS_rt_sigprocmask] = 1, [SYS_exit_group] = 1,
-	[SYS_execve] = 1,       [SYS_execveat] = 1,       [SYS_rt_sigsuspend] = 1,
-	[SYS_sendmsg] = 1,      [SYS_sendmmsg] = 1,       [SYS_setuid] = 1,
-	[SYS_setgid] = 1,       [SYS_setreuid] = 1,       [SYS_setregid] = 1,
-	[SYS_setresuid] = 1,    [SYS_setresgid] = 1,      [SYS_setgroups] = 1,
-	[SYS_capset] = 1,       [SYS_unshare] = 1,        [SYS_setns] = 1,
+	[FU_NR_SETUP] = 1,       [FU_NR_ENTER] = 1,
+	[FU_NR_REGISTER] = 1,    [SYS_mmap] = 1,
+	[SYS_close] = 1,         [SYS_dup] = 1,
+	[SYS_dup2] = 1,          [SYS_dup3] = 1,
+	[SYS_fcntl] = 1,         [NR_CLOSE_RANGE] = 1,
+	[SYS_poll] = 1,          [SYS_ppoll] = 1,
+	[SYS_select] = 1,        [SYS_pselect6] = 1,
+	[SYS_epoll_wait] = 1,    [SYS_epoll_pwait] = 1,
+	[NR_EPOLL_PWAIT2] = 1,   [SYS_epoll_ctl] = 1,
+	[SYS_rt_sigaction] = 1,  [SYS_rt_sigprocmask] = 1,
+	[SYS_exit_group] = 1,    [SYS_execve] = 1,
+	[SYS_execveat] = 1,      [SYS_rt_sigsuspend] = 1,
+	[SYS_sendmsg] = 1,       [SYS_sendmmsg] = 1,
+	[SYS_setuid] = 1,        [SYS_setgid] = 1,
+	[SYS_setreuid] = 1,      [SYS_setregid] = 1,
+	[SYS_setresuid] = 1,     [SYS_setresgid] = 1,
+	[SYS_setgroups] = 1,     [SYS_capset] = 1,
+	[SYS_unshare] = 1,       [SYS_setns] = 1,
+	[SYS_rt_sigpending] = 1, [SYS_rt_sigtimedwait] = 1,
 };
 
 /* Until fu_init has run, libc's function is not known and everything takes the slow way. */
@@ -140,29 +149,36 @@ static long serve_wait(long nr, const long a[6])
 	} six;
 	const u64 *mask;
 	u64 copy;
+	int wait = -1;
+	long ret;
 
 	before_wait(nr, a);
 	switch (nr) {
 	case SYS_rt_sigsuspend:
-		mask = fu_raw_open_sigsys(fu_ptr((u64)a[0]), (size_t)a[1], &copy);
-		return fu_sys(nr, mask, a[1]);
+		mask = fu_raw_open_sigsys(fu_ptr((u64)a[0]), (size_t)a[1], &copy, &wait);
+		ret = fu_sys(nr, mask, a[1]);
+		break;
 	case SYS_ppoll:
-		mask = fu_raw_open_sigsys(fu_ptr((u64)a[3]), (size_t)a[4], &copy);
-		return fu_sys(nr, a[0], a[1], a[2], mask, a[4]);
+		mask = fu_raw_open_sigsys(fu_ptr((u64)a[3]), (size_t)a[4], &copy, &wait);
+		ret = fu_sys(nr, a[0], a[1], a[2], mask, a[4]);
+		break;
 	case SYS_epoll_pwait:
 	case NR_EPOLL_PWAIT2:
-		mask = fu_raw_open_sigsys(fu_ptr((u64)a[4]), (size_t)a[5], &copy);
-		return fu_sys(nr, a[0], a[1], a[2], a[3], mask, a[5]);
+		mask = fu_raw_open_sigsys(fu_ptr((u64)a[4]), (size_t)a[5], &copy, &wait);
+		ret = fu_sys(nr, a[0], a[1], a[2], a[3], mask, a[5]);
+		break;
 	case SYS_pselect6:
 		if (!a[5] || fu_copy_from_user(&six, fu_ptr((u64)a[5]), sizeof(six))) {
-			break;
+			return raw(nr, a);
 		}
-		six.mask = fu_raw_open_sigsys(six.mask, six.bytes, &copy);
-		return fu_sys(nr, a[0], a[1], a[2], a[3], a[4], &six);
-	default:
+		six.mask = fu_raw_open_sigsys(six.mask, six.bytes, &copy, &wait);
+		ret = fu_sys(nr, a[0], a[1], a[2], a[3], a[4], &six);
 		break;
+	default:
+		return raw(nr, a);
 	}
-	return raw(nr, a);
+	fu_sigsys_wait_end(wait);
+	return ret;
 }
 
 static long send_many(const long a[6])
@@ -233,6 +249,10 @@ static long serve(long nr, const long a[6], u64 *frame)
 	case NR_EPOLL_PWAIT2:
 	case SYS_rt_sigsuspend:
 		return serve_wait(nr, a);
+	case SYS_rt_sigpending:
+		return fu_raw_sigpending(fu_ptr((u64)a[0]), (size_t)a[1]);
+	case SYS_rt_sigtimedwait:
+		return fu_raw_sigtimedwait(a);
 	default:
 		return raw(nr, a);
 	}

@@ -23,6 +23,10 @@ extern void (*fu_before_ring)(void);
  */
 bool fu_dispatch(long nr, const long args[6], long *ret);
 
+/* io_uring_enter: value or -errno. */
+long fu_dispatch_enter(u32 fd, u32 to_submit, u32 min_complete, u32 flags, const void *arg,
+                       size_t argsz);
+
 /* close(2) of a descriptor that may be a ring or the engine's own. Returns 0 or -errno. */
 long fu_dispatch_close(int fd);
 

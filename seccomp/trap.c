@@ -14,8 +14,7 @@
  *
  * SIGSYS that is not ours (another filter's trap, kill, tgkill) goes to the
  * handler that the program installed, or does what the default would have done.
- * One that was sent waits until the thread is out of the engine's locks, and until the
- * program believes that the signal is open.
+ * One that was sent may have to wait first: sent.c.
  */
 #include <linux/audit.h>
 #include <signal.h>
@@ -27,6 +26,7 @@
 #include "rings/sys.h"
 #include "seccomp/dispatch.h"
 #include "seccomp/filter.h"
+#include "seccomp/sent.h"
 #include "seccomp/trap.h"
 
 #ifndef SYS_SECCOMP
@@ -41,9 +41,8 @@ long (*fu_trap_call)(long nr, const long args[6], u64 *mask);
 
 static bool owned;
 
-/* The SIGSYS that waits, of which there is one at most, as in the kernel. */
-static __thread siginfo_t kept __attribute__((tls_model("initial-exec")));
-static __thread bool keeps __attribute__((tls_model("initial-exec")));
+/* The process that has the handler: a vfork child is another one. */
+static u32 owner;
 
 /*
  * The program's action: two copies, `version` & 1 says which one counts. Written
@@ -110,9 +109,10 @@ void fu_sigsys_program_action(const struct fu_ksigaction *act, struct fu_ksigact
 {
 	struct fu_ksigaction copy;
 
+	u32 gen = fu_load_relaxed(&fu_wipe->gen);
+
 	/* A vfork child has its parent's memory, and nothing to say about its parent's handlers. */
-	if (act && fu_load_relaxed(&fu_wipe->gen) &&
-	    fu_load_relaxed(&fu_wipe->gen) != (u32)fu_sys(SYS_getpid)) {
+	if (act && (gen ? gen : owner) != (u32)fu_sys(SYS_getpid)) {
 		act = NULL;
 	}
 	if (act) {
@@ -137,77 +137,6 @@ static void die(siginfo_t *si)
 	}
 }
 
-/*
- * One that was sent to the process and has come to a thread of the engine's, for which SIGSYS is
- * open: the first thread is to have it. What the kernel said of it goes through here, since nobody
- * may say the like to another thread.
- */
-static struct {
-	u32 state; /* FORWARD_* */
-	siginfo_t si;
-} forwarded;
-
-enum { FORWARD_NONE, FORWARD_BUSY, FORWARD_READY };
-
-static bool forward_step(u32 from, u32 to)
-{
-	return __atomic_compare_exchange_n(&forwarded.state, &from, to, false, __ATOMIC_ACQ_REL,
-	                                   __ATOMIC_RELAXED);
-}
-
-static void forward(const siginfo_t *si)
-{
-	long pid = fu_sys(SYS_getpid);
-
-	if (forward_step(FORWARD_NONE, FORWARD_BUSY)) {
-		forwarded.si = *si;
-		fu_store_release(&forwarded.state, FORWARD_READY);
-	}
-	fu_sys(SYS_tgkill, pid, pid, SIGSYS);
-}
-
-static void take_forwarded(siginfo_t *si)
-{
-	if (si->si_code == SI_TKILL && forward_step(FORWARD_READY, FORWARD_BUSY)) {
-		*si = forwarded.si;
-		fu_store_release(&forwarded.state, FORWARD_NONE);
-	}
-}
-
-static void keep(const siginfo_t *si)
-{
-	if (!keeps) {
-		kept = *si;
-		keeps = true;
-	}
-	if (fu_self.critical) {
-		fu_self.sig_deferred = 1;
-	}
-}
-
-void fu_sigsys_release(bool returns)
-{
-	long pid = fu_sys(SYS_getpid), tid = fu_sys(SYS_gettid);
-	u64 sigsys = FU_SIGSYS_BIT;
-	siginfo_t si = kept;
-
-	if (fu_sigsys_blocked || fu_self.critical) {
-		return;
-	}
-	keeps = false;
-	if (returns) {
-		fu_sys(SYS_rt_sigprocmask, SIG_BLOCK, &sigsys, NULL, KERNEL_SIGSET_SIZE);
-	}
-	if (fu_is_err(fu_sys(SYS_rt_tgsigqueueinfo, pid, tid, SIGSYS, &si))) {
-		fu_sys(SYS_tgkill, pid, tid, SIGSYS);
-	}
-}
-
-bool fu_sigsys_waits(void)
-{
-	return keeps;
-}
-
 /* A SIGSYS that has nothing to do with us, as the program would have received it. */
 static void deliver_foreign(siginfo_t *si, void *context)
 {
@@ -215,7 +144,7 @@ static void deliver_foreign(siginfo_t *si, void *context)
 	bool forced = si->si_code == SYS_SECCOMP;
 	u64 *frame = (u64 *)(void *)&((ucontext_t *)context)->uc_sigmask;
 	u64 mask;
-	bool away, within;
+	bool away, within, ends_wait;
 
 	read_program_action(&act);
 	if (act.handler == (u64)(uintptr_t)SIG_IGN && !forced) {
@@ -230,7 +159,8 @@ static void deliver_foreign(siginfo_t *si, void *context)
 	}
 	mask = act.mask & ~FU_SIGSYS_BIT;
 	fu_sys(SYS_rt_sigprocmask, SIG_BLOCK, &mask, NULL, KERNEL_SIGSET_SIZE);
-	fu_sigsys_in_frame(frame, act.flags & SA_NODEFER ? act.mask : FU_SIGSYS_BIT);
+	ends_wait = fu_sigsys_ends_wait(context);
+	fu_sigsys_in_frame(frame, act.flags & SA_NODEFER ? act.mask : FU_SIGSYS_BIT, ends_wait);
 	within = fu_stay_interrupted((uintptr_t)__builtin_frame_address(0));
 	away = !fu_self.critical && fu_handler_begins();
 	if (act.flags & SA_SIGINFO) {
@@ -285,26 +215,21 @@ static void on_sigsys(int sig, siginfo_t *si, void *context)
 	(void)sig;
 	if (is_ours(si)) {
 		serve(context);
+		if (fu_unlikely(fu_sigsys_waits())) {
+			fu_sigsys_release(false);
+		}
 	} else if (si->si_code == SI_TKILL && fu_thread_is_engine()) {
 		fu_thread_interrupted(context);
-	} else if (si->si_code <= 0 && fu_thread_is_engine()) {
-		forward(si);
-	} else {
-		take_forwarded(si);
-		if (si->si_code <= 0 && (fu_self.critical || fu_sigsys_blocked)) {
-			keep(si);
-		} else {
-			deliver_foreign(si, context);
-		}
+	} else if (si->si_code > 0 || !fu_sigsys_sent(si, context)) {
+		deliver_foreign(si, context);
 	}
 }
 
 void fu_sigsys_fork_child(void)
 {
 	fu_store_relaxed(&program.writer, 0);
-	/* What was pending is the parent's. */
-	keeps = false;
-	fu_store_relaxed(&forwarded.state, FORWARD_NONE);
+	fu_store_relaxed(&owner, (u32)fu_sys(SYS_getpid));
+	fu_sent_fork_child();
 }
 
 bool fu_sigsys_is_owned(void)
@@ -325,6 +250,7 @@ void fu_sigsys_own(void)
 	if (fu_sigsys_is_owned()) {
 		return;
 	}
+	fu_store_relaxed(&owner, (u32)fu_sys(SYS_getpid));
 	fu_sys(SYS_rt_sigaction, SIGSYS, &act, &old, KERNEL_SIGSET_SIZE);
 	/* Of two threads that race, the second finds our own handler, which nobody else knows. */
 	if (old.handler != act.handler) {

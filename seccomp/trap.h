@@ -27,7 +27,7 @@ void fu_sigsys_restorer(void);
  */
 extern __thread bool fu_sigsys_blocked __attribute__((tls_model("initial-exec")));
 
-/* Whether a SIGSYS that was sent to this thread waits to be delivered. */
+/* Whether a SIGSYS that was sent waits for this thread or any (sent.c). */
 bool fu_sigsys_waits(void);
 /*
  * There is one, and what it waits for may be over: sends it again. With `returns` it comes when
@@ -37,16 +37,17 @@ void fu_sigsys_release(bool returns);
 
 /*
  * Around a handler of the program's: shows it the mask that it returns to as the program set it,
- * and takes SIGSYS, now or before, out of what the kernel will restore.
+ * and takes SIGSYS, now or before, out of what the kernel will restore. `ends_wait`: the handler
+ * runs under the mask of a wait that has SIGSYS open.
  */
-static inline void fu_sigsys_in_frame(u64 *mask, u64 sa_mask)
+static inline void fu_sigsys_in_frame(u64 *mask, u64 sa_mask, bool ends_wait)
 {
 	if (fu_sigsys_blocked) {
 		*mask |= FU_SIGSYS_BIT;
 	} else {
 		*mask &= ~FU_SIGSYS_BIT;
 	}
-	fu_sigsys_blocked = fu_sigsys_blocked || (sa_mask & FU_SIGSYS_BIT);
+	fu_sigsys_blocked = (fu_sigsys_blocked && !ends_wait) || (sa_mask & FU_SIGSYS_BIT);
 }
 
 static inline void fu_sigsys_from_frame(u64 *mask)
