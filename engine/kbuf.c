@@ -602,7 +602,7 @@ long fu_unreg_pbuf_ring(struct fu_ctx *ctx, void *arg, u32 nr)
 		return -EINVAL;
 	if (fu_copy_from_user(&reg, arg, sizeof(reg)))
 		return -EFAULT;
-	if (reg.flags)
+	if (!all_zero(reg.resv, sizeof(reg.resv) / sizeof(reg.resv[0])) || reg.flags)
 		return -EINVAL;
 	g = ring_find(ctx, reg.bgid, &err);
 	if (!g)

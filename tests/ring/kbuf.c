@@ -492,6 +492,21 @@ static void test_memory_gone(void **state)
 	bufs = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 }
 
+static void test_unregister_reserved(void **state)
+{
+	struct buf_reg reg = { .bgid = GROUP };
+
+	(void)state;
+	assert_int_equal(register_ring(0), 0);
+	for (unsigned i = 0; i < 5; i++) {
+		reg.resv[i] = 1;
+		assert_int_equal(tr_sys_register(ring.fd, IORING_UNREGISTER_PBUF_RING, &reg, 1),
+		                 -EINVAL);
+		reg.resv[i] = 0;
+	}
+	assert_int_equal(tr_sys_register(ring.fd, IORING_UNREGISTER_PBUF_RING, &reg, 1), 0);
+}
+
 static const struct CMUnitTest tests[] = {
 	ON_RING(test_legacy),
 	ON_RING(test_file_keeps),
@@ -509,6 +524,7 @@ static const struct CMUnitTest tests[] = {
 	ON_RING(test_bundle_all),
 	ON_RING(test_legacy_kept),
 	ON_RING(test_worker_consumes),
+	ON_RING(test_unregister_reserved),
 };
 
 TR_MAIN("kbuf", tests)
