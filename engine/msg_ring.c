@@ -20,8 +20,8 @@
 
 struct msg {
 	u64 user_data;
-	u64 src_fd; /* SEND_FD: index in this ring's table */
-	u64 cmd;
+	u32 src_fd; /* SEND_FD: index in this ring's table */
+	u32 cmd;
 	u32 len; /* the CQE's res */
 	u32 dst; /* SEND_FD: slot + 1; DATA: the CQE's flags */
 	u32 flags;
@@ -34,8 +34,8 @@ static int prep(struct msg *msg, const struct fu_sqe *sqe)
 	if (sqe->buf_index || sqe->personality)
 		return -EINVAL;
 	*msg = (struct msg){ .user_data = sqe->off,
-		             .src_fd = sqe->addr3,
-		             .cmd = sqe->addr,
+		             .src_fd = (u32)sqe->addr3,
+		             .cmd = (u32)sqe->addr,
 		             .len = sqe->len,
 		             .dst = sqe->file_index,
 		             .flags = sqe->op_flags };
@@ -163,8 +163,7 @@ static int send_fd(struct fu_req *req, struct msg *msg)
 		return -EINVAL;
 	if (fu_load_acquire(&msg->target->ring.ctrl->disabled))
 		return -EBADFD;
-	msg->node =
-	        msg->src_fd <= UINT32_MAX ? fu_table_get(&req->ctx->files, (u32)msg->src_fd) : NULL;
+	msg->node = fu_table_get(&req->ctx->files, msg->src_fd);
 	if (!msg->node)
 		return -EBADF;
 	fu_file_node_hold(msg->node);

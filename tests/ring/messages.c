@@ -84,6 +84,21 @@ static void test_data(void **state)
 }
 
 /* A message to the ring itself overtakes what the submission has completed. */
+/* Of the command and of the file's index only the lower halves count. */
+static void test_upper_halves(void **state)
+{
+	int files[1] = { STDERR_FILENO }, none[1] = { -1 };
+
+	(void)state;
+	prep(&ring, other.fd, MSG_DATA | 1ULL << 40, 7, 60)->addr3 = 1ULL << 32;
+	assert_int_equal(tr_run(&ring, 1), 0);
+	tr_expect(&other, 60, 7, 0);
+	assert_int_equal(tr_sys_register(ring.fd, IORING_REGISTER_FILES, files, 1), 0);
+	assert_int_equal(tr_sys_register(other.fd, IORING_REGISTER_FILES, none, 1), 0);
+	assert_int_equal(send_fd(1ULL << 32, 1, 0), 0);
+	tr_expect(&other, 50, 0, 0);
+}
+
 static void test_self(void **state)
 {
 	(void)state;
@@ -223,6 +238,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_data, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_upper_halves, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_self, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_disabled, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_overflow, setup, teardown),
