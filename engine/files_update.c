@@ -2,9 +2,11 @@
 #include "engine/files_update.h"
 
 #include <errno.h>
+#include <fcntl.h>
 
 #include "engine/entry.h"
 #include "engine/register.h"
+#include "rings/sys.h"
 #include "rings/user.h"
 
 struct files_update {
@@ -33,7 +35,7 @@ static int install(struct fu_ctx *ctx, u64 user)
 
 	if (fu_copy_from_user(&fd, fu_ptr(user), sizeof(fd)))
 		return -EFAULT;
-	if (fd < 0 || fu_fd_is_engine(fd))
+	if (fd < 0 || fu_fd_is_engine(fd) || fu_sys(SYS_fcntl, fd, F_GETFD) < 0)
 		return -EBADF;
 	slot = fu_fixed_install(ctx, fd, IORING_FILE_INDEX_ALLOC);
 	if (slot < 0)

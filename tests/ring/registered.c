@@ -201,6 +201,20 @@ static void test_alloc_range(void **state)
 	assert_int_equal(fd, 5);
 }
 
+/* A descriptor that is none counts before there being no room. */
+static void test_full_table(void **state)
+{
+	int fds[2] = { STDERR_FILENO, STDERR_FILENO }, fd = 4000;
+
+	(void)state;
+	assert_int_equal(tr_sys_register(ring.fd, IORING_REGISTER_FILES, fds, 2), 0);
+	assert_int_equal(tr_do(&ring, IORING_OP_FILES_UPDATE, -1, &fd, 1, IORING_FILE_INDEX_ALLOC),
+	                 -EBADF);
+	fd = STDERR_FILENO;
+	assert_int_equal(tr_do(&ring, IORING_OP_FILES_UPDATE, -1, &fd, 1, IORING_FILE_INDEX_ALLOC),
+	                 -ENFILE);
+}
+
 static void test_many_files(void **state)
 {
 	enum { COUNT = 5000 };
@@ -248,7 +262,7 @@ static void test_many_buffers(void **state)
 static const struct CMUnitTest tests[] = {
 	ON_RING(test_eventfd),      ON_RING(test_eventfd_disabled), ON_RING(test_eventfd_async),
 	ON_RING(test_probe),        ON_RING(test_sparse_files),     ON_RING(test_many_files),
-	ON_RING(test_many_buffers), ON_RING(test_alloc_range),
+	ON_RING(test_many_buffers), ON_RING(test_alloc_range),      ON_RING(test_full_table),
 };
 
 TR_MAIN("registered", tests)
