@@ -581,7 +581,7 @@ static int issue(struct fu_req *req, u32 issue_flags)
 	if (req->ctx->iopoll) {
 		long fl = fu_sys(SYS_fcntl, req->fd, F_GETFL);
 
-		if (fl < 0)
+		if (fl < 0 || (fl & O_ACCMODE) == (rw->write ? O_RDONLY : O_WRONLY))
 			return -EBADF;
 		if (!(fl & O_DIRECT))
 			return -EOPNOTSUPP;

@@ -47,6 +47,8 @@ static void test_refused(void **state)
 	assert_int_equal(tr_do(&ring, IORING_OP_READ, fd, buf, 4096, 0), -EOPNOTSUPP);
 	assert_int_equal(tr_do(&ring, IORING_OP_WRITE, fd, buf, 4096, 0), -EOPNOTSUPP);
 	assert_int_equal(tr_do(&ring, IORING_OP_READ, p[0], buf, 4096, 0), -EOPNOTSUPP);
+	assert_int_equal(tr_do(&ring, IORING_OP_READ, p[1], buf, 4096, 0), -EBADF);
+	assert_int_equal(tr_do(&ring, IORING_OP_WRITE, p[0], buf, 4096, 0), -EBADF);
 	assert_int_equal(tr_do(&ring, IORING_OP_FSYNC, fd, NULL, 0, 0), -EINVAL);
 	assert_int_equal(tr_do(&ring, IORING_OP_POLL_ADD, fd, NULL, 0, 0), -EINVAL);
 	assert_int_equal(tr_do(&ring, IORING_OP_NOP, -1, NULL, 0, 0), 0);
