@@ -35,6 +35,9 @@
 #define RWF_ALL_OLD 0x1f
 /* NOAPPEND, ATOMIC, DONTCACHE and NOSIGNAL too: an unknown flag is refused before a known one. */
 #define RWF_KNOWN 0x1ff
+#ifndef RWF_NOAPPEND
+#define RWF_NOAPPEND 0x20
+#endif
 /* Nothing but what lies in a filesystem knows these; and reads know the first not at all. */
 #ifndef RWF_ATOMIC
 #define RWF_ATOMIC 0x40
@@ -375,16 +378,22 @@ static bool nowait_refused(const struct fu_req *req, const struct rw *rw, long r
 	return ret == -EOPNOTSUPP || (ret == -EINVAL && rw->write && !(req->flags & FU_REQ_NOWAIT));
 }
 
+/* Whether the file takes a flag, asked where there is nothing to read. */
+static bool takes(struct fu_req *req, int flag)
+{
+	u8 byte;
+	struct iovec one = { &byte, 1 };
+
+	return fu_sys(SYS_preadv2, req->fd, &one, 1, 1UL << 62, 0, flag) != -EOPNOTSUPP;
+}
+
 /* -EOPNOTSUPP of a write is "would block" if the file does know RWF_NOWAIT for reads. */
 static long refused_nowait(struct fu_req *req, struct rw *rw, u32 info)
 {
 	u32 lesson = rw->write ? FU_FILE_NO_NOWAIT_W : FU_FILE_NO_NOWAIT_R;
 
 	if (req->flags & FU_REQ_NOWAIT) {
-		struct iovec none = { NULL, 0 };
-
-		if (rw->write && !(rw->rw_flags & ~RWF_ALL_OLD) &&
-		    fu_sys(SYS_preadv2, req->fd, &none, 1, 0, 0, RWF_NOWAIT) != -EOPNOTSUPP)
+		if (rw->write && !(rw->rw_flags & RWF_ATOMIC) && takes(req, RWF_NOWAIT))
 			return -EAGAIN;
 		return -EOPNOTSUPP;
 	}
@@ -537,31 +546,39 @@ int fu_rw_iocb_done(struct fu_req *req, long res)
 	return ret == TRY_AGAIN ? attempt(req, rw, FU_ISSUE_NONBLOCK) : ret;
 }
 
-/*
- * Whether the file does not know a flag: where preadv2 would not say so, since there is nothing
- * to transfer or because its answer means something else.
- */
-static bool flags_unknown(struct fu_req *req, const struct rw *rw)
-{
-	u32 rare = (u32)rw->rw_flags & (RWF_ATOMIC | RWF_DONTCACHE);
+/* ---- flags that not every file takes ---- */
 
-	if (fu_likely(!((u32)rw->rw_flags & ~(u32)RWF_ALL_OLD)))
-		return false;
-	if (rw->rw_flags & ~RWF_KNOWN)
-		return true;
-	return rare && ((!rw->len && (rare & RWF_ATOMIC)) || !fu_file_is_reg(req));
+/* Whether there is something to be said before the data are looked at. */
+static bool is_rare(const struct rw *rw)
+{
+	return rw->metadata || (rw->rw_flags & ~(RWF_ALL_OLD & ~RWF_HIPRI));
 }
 
-/* Metadata that the file cannot carry, flags it does not know, or a ring, which has nothing to
- * read. */
-static int refuse(struct fu_req *req, const struct rw *rw)
+/*
+ * What the kernel says then, in its order: the direction, flags that there are not, that exclude
+ * each other or that the file does not take, and metadata, which no file here carries. A ring has
+ * nothing to read. 0 or -errno.
+ */
+static int check_rare(struct fu_req *req, const struct rw *rw)
 {
 	struct iovec none = { NULL, 0 };
+	u32 flags = (u32)rw->rw_flags;
 	long ret = fu_sys(rw->write ? SYS_pwritev2 : SYS_preadv2, req->fd, &none, 1, ~0UL, ~0UL, 0);
 
 	if (ret < 0)
 		return (int)ret;
-	return flags_unknown(req, rw) ? -EOPNOTSUPP : -EINVAL;
+	if (flags & ~(u32)RWF_KNOWN)
+		return -EOPNOTSUPP;
+	if ((flags & RWF_APPEND) && (flags & RWF_NOAPPEND))
+		return -EINVAL;
+	if ((flags & RWF_NOWAIT) && !takes(req, RWF_NOWAIT))
+		return -EOPNOTSUPP;
+	if ((flags & RWF_ATOMIC) &&
+	    (!rw->write || !rw->len || !(fu_file_info(req) & FU_FILE_DIRECT)))
+		return -EOPNOTSUPP;
+	if ((flags & RWF_DONTCACHE) && (!fu_file_is_reg(req) || !takes(req, RWF_DONTCACHE)))
+		return -EOPNOTSUPP;
+	return rw->metadata || (flags & RWF_HIPRI) || fu_fd_names_ring(req->fd) ? -EINVAL : 0;
 }
 
 static int issue(struct fu_req *req, u32 issue_flags)
@@ -585,9 +602,10 @@ static int issue(struct fu_req *req, u32 issue_flags)
 			return -EBADF;
 		if (!(fl & O_DIRECT))
 			return -EOPNOTSUPP;
-	} else if (fu_unlikely(rw->metadata || (rw->rw_flags & RWF_HIPRI) ||
-	                       flags_unknown(req, rw) || fu_fd_names_ring(req->fd))) {
-		return refuse(req, rw);
+	} else if (fu_unlikely(is_rare(rw) || fu_fd_names_ring(req->fd))) {
+		ret = check_rare(req, rw);
+		if (ret)
+			return (int)ret;
 	}
 	if (issue_flags & FU_ISSUE_NONBLOCK)
 		return attempt(req, rw, issue_flags);
@@ -708,7 +726,9 @@ static int read_multishot(struct fu_req *req, struct rw *rw)
 		/* Once it has read, it wants a buffer only if there is more. */
 		if (ret)
 			return ret == -ENOBUFS && i && !readable(req) ? -EAGAIN : (int)ret;
-		ret = read_ready(req, rw);
+		ret = is_rare(rw) ? check_rare(req, rw) : 0;
+		if (!ret)
+			ret = read_ready(req, rw);
 		if (ret <= 0) {
 			fu_kbuf_recycle(req);
 			fu_req_result(req, 0, 0);

@@ -322,6 +322,42 @@ static void test_rw_flags(void **state)
 	close(fd);
 }
 
+/* Which of several flags is refused, and how. */
+static void test_rw_flags_together(void **state)
+{
+	enum { HIPRI = 1, SYNC = 4, NOWAIT = 8, APPEND = 16, NOAPPEND = 32, ATOMIC = 64 };
+	const struct {
+		int flags, res;
+	} cases[] = {
+		{ HIPRI | ATOMIC, -EOPNOTSUPP },
+		{ HIPRI | 1 << 30, -EOPNOTSUPP },
+		{ APPEND | NOAPPEND | ATOMIC, -EINVAL },
+		{ APPEND | NOAPPEND | 1 << 30, -EOPNOTSUPP },
+		{ SYNC | ATOMIC, -EOPNOTSUPP },
+	};
+	int fd = tr_temp_file(4096), p[2];
+	const bool nowait = tr_has_rwf(fd, NOWAIT);
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		tr_prep(&ring, IORING_OP_READ, fd, buf, 16, 0, 1)->rw_flags = cases[i].flags;
+		assert_int_equal(tr_run(&ring, 1), cases[i].res);
+		tr_prep(&ring, IORING_OP_WRITE, fd, buf, 16, 0, 2)->rw_flags = cases[i].flags;
+		assert_int_equal(tr_run(&ring, 2), cases[i].res);
+	}
+	if (nowait) {
+		tr_prep(&ring, IORING_OP_READ, fd, buf, 16, 0, 3)->rw_flags = NOWAIT | HIPRI;
+		assert_int_equal(tr_run(&ring, 3), -EINVAL);
+	}
+	/* Flags are looked at before there is anything to read. */
+	assert_int_equal(pipe(p), 0);
+	tr_prep(&ring, IORING_OP_READ, p[0], buf, 16, 0, 4)->rw_flags = ATOMIC;
+	assert_int_equal(tr_run(&ring, 4), -EOPNOTSUPP);
+	close(p[0]);
+	close(p[1]);
+	close(fd);
+}
+
 /* Integrity metadata: the description is checked, the file cannot carry any. */
 static void test_rw_attributes(void **state)
 {
@@ -578,6 +614,7 @@ static const struct CMUnitTest tests[] = {
 	ON_RING(test_refused_after_others),
 	ON_RING(test_rw_modes),
 	ON_RING(test_rw_flags),
+	ON_RING(test_rw_flags_together),
 	ON_RING(test_fixed_buffers),
 	ON_RING(test_rw_attributes),
 	ON_RING(test_sync),
