@@ -67,5 +67,8 @@ int fu_epoll_wait_issue(struct fu_req *req, u32 issue_flags)
 	(void)issue_flags;
 	fu_rings_settle();
 	ret = fu_sys(SYS_epoll_wait, req->fd, w->events, w->maxevents, 0);
+	/* On a worker, to which a drain or an open link would have brought it, it does not wait. */
+	if (!ret && (req->flags & (FU_REQ_SLOW | FU_REQ_ASYNC)) == FU_REQ_SLOW)
+		req->flags |= FU_REQ_NOWAIT;
 	return ret ? fu_sys_result(req, ret) : -EAGAIN;
 }

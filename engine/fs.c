@@ -56,8 +56,8 @@ static int run(struct fu_req *req, long nr, long a, long b, long c, long d, long
 	const struct fs *fs = fu_cmd(req, struct fs);
 
 	if (fu_dirfd_check(fs->dfd[0]) || fu_dirfd_check(fs->dfd[1]))
-		return -EBADF;
-	return fu_sys_result(req, fu_sys_block(&req->cancelled, nr, a, b, c, d, e, 0));
+		return fu_sys_any_result(req, -EBADF);
+	return fu_sys_any_result(req, fu_sys_block(&req->cancelled, nr, a, b, c, d, e, 0));
 }
 
 int fu_renameat_prep(struct fu_req *req, const struct fu_sqe *sqe)

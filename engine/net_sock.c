@@ -321,10 +321,11 @@ int fu_shutdown_prep(struct fu_req *req, const struct fu_sqe *sqe)
 
 int fu_shutdown_issue(struct fu_req *req, u32 issue_flags)
 {
+	long ret =
+	        fu_sock_is_ring(req) ? -ENOTSOCK : fu_sys(SYS_shutdown, req->fd, *fu_cmd(req, u32));
+
 	(void)issue_flags;
-	if (fu_sock_is_ring(req))
-		return -ENOTSOCK;
-	return fu_sys_result(req, fu_sys(SYS_shutdown, req->fd, *fu_cmd(req, u32)));
+	return ret == -ENOTSOCK ? -ENOTSOCK : fu_sys_any_result(req, ret);
 }
 
 /* ---- SOCKET ---- */

@@ -37,7 +37,8 @@ static inline int fu_sys_result(struct fu_req *req, long ret)
 
 /*
  * The same for operations whose failure the kernel takes for a result like any other: it breaks
- * no link. Only a descriptor that is not there does, and being interrupted.
+ * no link, and is passed over in silence where success would be. Only a descriptor that is not
+ * there does, and being interrupted.
  */
 static inline int fu_sys_any_result(struct fu_req *req, long ret)
 {

@@ -38,10 +38,10 @@ int fu_statx_issue(struct fu_req *req, u32 issue_flags)
 
 	(void)issue_flags;
 	if (fu_dirfd_check(sx->dfd))
-		return -EBADF;
-	return fu_sys_result(req,
-	                     fu_sys_block(&req->cancelled, SYS_statx, sx->dfd, (long)sx->path.s,
-	                                  sx->flags, sx->mask, (long)sx->buffer, 0));
+		return fu_sys_any_result(req, -EBADF);
+	return fu_sys_any_result(req,
+	                         fu_sys_block(&req->cancelled, SYS_statx, sx->dfd, (long)sx->path.s,
+	                                      sx->flags, sx->mask, (long)sx->buffer, 0));
 }
 
 void fu_statx_cleanup(struct fu_req *req)

@@ -129,8 +129,8 @@ static int run(struct fu_req *req, long nr, long object)
 {
 	const struct xattr *x = fu_cmd(req, struct xattr);
 
-	return fu_sys_result(req, fu_sys_block(&req->cancelled, nr, object, (long)x->name,
-	                                       (long)x->value, x->size, x->flags, 0));
+	return fu_sys_any_result(req, fu_sys_block(&req->cancelled, nr, object, (long)x->name,
+	                                           (long)x->value, x->size, x->flags, 0));
 }
 
 int fu_fgetxattr_issue(struct fu_req *req, u32 issue_flags)

@@ -3,8 +3,11 @@
  * run, and what becomes of the rest of a chain that breaks.
  */
 #include "tests/ring_util.h"
+#include "tests/newer_ops.h"
 
 #include <fcntl.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 TR_ONE_RING(32);
@@ -264,6 +267,90 @@ static void test_sync_breaks_nothing(void **state)
 	close(p[1]);
 }
 
+/*
+ * Of a failure the kernel makes a result like any other where a request is for names, attributes or
+ * the end of a connection: the link goes on, and where success is silent so is this.
+ */
+static void test_names_break_nothing(void **state)
+{
+	const int no_dir = 9999, fd = tr_temp_file(8);
+	const char none[] = "links.none", also[] = "links.also", attr[] = "user.links";
+	int s[2];
+	const struct io_uring_sqe cases[] = {
+		{ .opcode = IORING_OP_STATX, .fd = AT_FDCWD, .off = (uintptr_t)buf },
+		{ .opcode = IORING_OP_RENAMEAT,
+		  .fd = AT_FDCWD,
+		  .off = (uintptr_t)also,
+		  .len = (unsigned)AT_FDCWD },
+		{ .opcode = IORING_OP_UNLINKAT, .fd = AT_FDCWD },
+		{ .opcode = IORING_OP_UNLINKAT, .fd = no_dir },
+		{ .opcode = IORING_OP_MKDIRAT, .fd = no_dir },
+		{ .opcode = IORING_OP_SYMLINKAT, .fd = no_dir, .off = (uintptr_t)also },
+		{ .opcode = IORING_OP_LINKAT,
+		  .fd = AT_FDCWD,
+		  .off = (uintptr_t)also,
+		  .len = (unsigned)AT_FDCWD },
+		{ .opcode = IORING_OP_GETXATTR,
+		  .addr = (uintptr_t)attr,
+		  .off = (uintptr_t)buf,
+		  .len = 8,
+		  .addr3 = (uintptr_t)none },
+		{ .opcode = IORING_OP_FGETXATTR,
+		  .fd = fd,
+		  .addr = (uintptr_t)attr,
+		  .off = (uintptr_t)buf,
+		  .len = 8 },
+		{ .opcode = IORING_OP_SHUTDOWN, .len = 7 },
+	};
+
+	(void)state;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, s), 0);
+	for (unsigned i = 0; i < 2 * sizeof(cases) / sizeof(cases[0]); i++) {
+		bool silent = i & 1;
+		struct io_uring_sqe *sqe = tr_sqe(&ring);
+		struct io_uring_cqe cqe;
+
+		*sqe = cases[i / 2];
+		sqe->flags = IOSQE_IO_LINK | (silent ? IOSQE_CQE_SKIP_SUCCESS : 0);
+		sqe->user_data = 1;
+		if (!sqe->addr && sqe->opcode != IORING_OP_SHUTDOWN)
+			sqe->addr = (uintptr_t)none;
+		if (sqe->opcode == IORING_OP_SHUTDOWN)
+			sqe->fd = s[0];
+		tr_prep(&ring, IORING_OP_NOP, -1, NULL, 0, 0, 2);
+		assert_int_equal(tr_submit(&ring), 2);
+		if (!silent) {
+			assert_int_equal(tr_wait(&ring, &cqe), 0);
+			assert_int_equal(cqe.user_data, 1);
+			assert_true(cqe.res < 0);
+		}
+		expect(2, 0);
+	}
+	/* No socket at all is another matter. */
+	tr_prep(&ring, IORING_OP_SHUTDOWN, fd, NULL, 2, 0, 1)->flags = IOSQE_IO_LINK;
+	prep_nop(2, 0);
+	assert_int_equal(tr_submit(&ring), 2);
+	expect(1, -ENOTSOCK);
+	expect(2, -ECANCELED);
+	close(s[0]);
+	close(s[1]);
+	close(fd);
+}
+
+/* In an open link it comes to a worker, which waits for no events. */
+static void test_epoll_wait_in_link(void **state)
+{
+	int ep = epoll_create1(EPOLL_CLOEXEC);
+
+	(void)state;
+	if (!tr_has_op(&ring, OP_EPOLL_WAIT))
+		skip();
+	tr_prep(&ring, OP_EPOLL_WAIT, ep, buf, 1, 0, 1)->flags = IOSQE_IO_LINK;
+	assert_int_equal(tr_submit(&ring), 1);
+	expect(1, -EAGAIN);
+	close(ep);
+}
+
 /* A cancellation on a worker that names itself finds itself running. */
 static void test_cancels_itself(void **state)
 {
@@ -308,7 +395,8 @@ static const struct CMUnitTest tests[] = {
 	ON_RING(test_link_waits_for_pipe), ON_RING(test_drain),
 	ON_RING(test_drain_with_link),     ON_RING(test_async),
 	ON_RING(test_cancels_itself),      ON_RING(test_sync_breaks_nothing),
-	ON_RING(test_many_async_on_pipes),
+	ON_RING(test_many_async_on_pipes), ON_RING(test_names_break_nothing),
+	ON_RING(test_epoll_wait_in_link),
 };
 
 TR_MAIN("links", tests)
