@@ -287,7 +287,8 @@ static int ring_peek(struct fu_req *req, struct fu_pbuf_group *g, struct fu_kbuf
 int fu_kbuf_peek(struct fu_req *req, struct fu_kbuf_bundle *b, bool commit)
 {
 	struct fu_pbuf_group *g = group_find(req->ctx, req->buf_group);
-	u32 len = b->max_len > UINT_MAX ? UINT_MAX : (u32)b->max_len;
+	/* A send takes all of a legacy buffer, whatever it asks for. */
+	u32 len = commit ? 0 : b->max_len > UINT_MAX ? UINT_MAX : (u32)b->max_len;
 	u64 addr;
 	int ret;
 

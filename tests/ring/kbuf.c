@@ -164,6 +164,26 @@ static void test_legacy(void **state)
 	assert_int_equal(tr_run(&ring, 1), -EINVAL);
 }
 
+/* A send takes all of a legacy buffer, and of a ring's what it asks for. */
+static void test_send_selected(void **state)
+{
+	struct io_uring_buf_ring *br = bufs;
+	struct io_uring_sqe *sqe;
+
+	(void)state;
+	sqe = tr_prep(&ring, IORING_OP_PROVIDE_BUFFERS, 1, memory, BYTES, 7, 1);
+	sqe->buf_group = GROUP;
+	assert_int_equal(tr_run(&ring, 1), 0);
+	prep(IORING_OP_SEND, sock[0], 5, 0);
+	assert_int_equal(tr_submit(&ring), 1);
+	expect((int)BYTES, BUF(7));
+	assert_int_equal(register_ring(0), 0);
+	fill(br, 1);
+	prep(IORING_OP_SEND, sock[0], 5, 0);
+	assert_int_equal(tr_submit(&ring), 1);
+	expect(5, BUF(10));
+}
+
 /* A read that waits keeps its legacy buffer, and has it when it is cancelled. */
 static void test_legacy_kept(void **state)
 {
@@ -508,23 +528,15 @@ static void test_unregister_reserved(void **state)
 }
 
 static const struct CMUnitTest tests[] = {
-	ON_RING(test_legacy),
-	ON_RING(test_file_keeps),
-	ON_RING(test_incremental),
-	ON_RING(test_bundle),
-	ON_RING(test_multishot_limit),
-	ON_RING(test_multishot_ends),
-	ON_RING(test_read_multishot),
-	ON_RING(test_recvmsg_layout),
-	ON_RING(test_mapped_ring),
-	ON_RING(test_memory_gone),
-	ON_RING(test_min_left),
-	ON_RING(test_multishot_fair),
-	ON_RING(test_multishot_keeps_file),
-	ON_RING(test_bundle_all),
-	ON_RING(test_legacy_kept),
-	ON_RING(test_worker_consumes),
-	ON_RING(test_unregister_reserved),
+	ON_RING(test_legacy),          ON_RING(test_send_selected),
+	ON_RING(test_file_keeps),      ON_RING(test_incremental),
+	ON_RING(test_bundle),          ON_RING(test_multishot_limit),
+	ON_RING(test_multishot_ends),  ON_RING(test_read_multishot),
+	ON_RING(test_recvmsg_layout),  ON_RING(test_mapped_ring),
+	ON_RING(test_memory_gone),     ON_RING(test_min_left),
+	ON_RING(test_multishot_fair),  ON_RING(test_multishot_keeps_file),
+	ON_RING(test_bundle_all),      ON_RING(test_legacy_kept),
+	ON_RING(test_worker_consumes), ON_RING(test_unregister_reserved),
 };
 
 TR_MAIN("kbuf", tests)
