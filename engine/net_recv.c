@@ -424,7 +424,7 @@ static int recv_waitall(struct fu_req *req, struct recv *rv, u32 flags)
 
 static int recv_own(struct fu_req *req, struct recv *rv, u32 flags)
 {
-	bool may_have_more = true, rest;
+	bool may_have_more = true, rest, peek = flags & MSG_PEEK;
 	u32 out_flags;
 	long ret;
 
@@ -432,10 +432,10 @@ static int recv_own(struct fu_req *req, struct recv *rv, u32 flags)
 		return recv_waitall(req, rv, flags);
 	if (!rv->msg) {
 		ret = call(req, SYS_recvfrom, fu_ptr(rv->addr), rv->len, flags);
-		may_have_more = ret == (long)rv->len;
+		may_have_more = peek || ret == (long)rv->len;
 	} else if (req->async) {
 		ret = recv_copy(req, req->async, flags, &out_flags);
-		may_have_more = ret == (long)((struct copy *)req->async)->left;
+		may_have_more = peek || ret == (long)((struct copy *)req->async)->left;
 	} else {
 		ret = call_msg(req, fu_ptr(rv->addr), flags);
 	}

@@ -91,9 +91,9 @@ static int copy_name(struct copy *c, u64 user, u32 len)
 /* Control data stays where it is: it is read when the message is sent. */
 static int copy_msghdr(struct fu_req *req, struct send *sd)
 {
+	struct sockaddr_storage name;
 	struct msghdr msg;
 	struct copy *c;
-	int ret = 0;
 
 	if (fu_copy_from_user(&msg, fu_ptr(sd->addr), sizeof(msg)))
 		return -EFAULT;
@@ -101,6 +101,10 @@ static int copy_msghdr(struct fu_req *req, struct send *sd)
 		return -EINVAL;
 	if (msg.msg_namelen > sizeof(c->name))
 		msg.msg_namelen = sizeof(c->name);
+	if (!msg.msg_name)
+		msg.msg_namelen = 0;
+	if (msg.msg_namelen && fu_copy_from_user(&name, msg.msg_name, msg.msg_namelen))
+		return -EFAULT;
 	if (msg.msg_iovlen > MAX_SEGMENTS)
 		return -EMSGSIZE;
 	c = copy_alloc(req, (u32)msg.msg_iovlen);
@@ -109,9 +113,12 @@ static int copy_msghdr(struct fu_req *req, struct send *sd)
 	sd->segs = 1;
 	c->msg.msg_control = msg.msg_control;
 	c->msg.msg_controllen = msg.msg_controllen;
-	if (msg.msg_name && msg.msg_namelen)
-		ret = copy_name(c, (u64)(uintptr_t)msg.msg_name, msg.msg_namelen);
-	return ret ? ret : copy_segments(c, msg.msg_iov, (u32)msg.msg_iovlen);
+	if (msg.msg_namelen) {
+		c->name = name;
+		c->msg.msg_name = &c->name;
+		c->msg.msg_namelen = msg.msg_namelen;
+	}
+	return copy_segments(c, msg.msg_iov, (u32)msg.msg_iovlen);
 }
 
 int fu_send_stable(struct fu_req *req)

@@ -324,6 +324,28 @@ static void test_read_and_receive(void **state)
 	close(fds[1]);
 }
 
+/* What has only been looked at is left. */
+static void test_peek_leaves(void **state)
+{
+	struct tr_ring r;
+	int fds[2];
+	char buf[8];
+
+	(void)state;
+	assert_int_equal(tr_init(&r, 8, 0), 0);
+	tcp_pair(fds);
+	assert_int_equal(send(fds[0], "hello", 5, 0), 5);
+	tr_prep(&r, IORING_OP_RECV, fds[1], buf, sizeof(buf), 0, 1)->msg_flags = MSG_PEEK;
+	assert_int_equal(tr_submit(&r), 1);
+	tr_expect(&r, 1, 5, IORING_CQE_F_SOCK_NONEMPTY);
+	tr_prep(&r, IORING_OP_RECV, fds[1], buf, sizeof(buf), 0, 1);
+	assert_int_equal(tr_submit(&r), 1);
+	tr_expect(&r, 1, 5, 0);
+	tr_exit(&r);
+	close(fds[0]);
+	close(fds[1]);
+}
+
 /* The end of a TCP stream counts as something that is left to receive. */
 static void test_end_is_left(void **state)
 {
@@ -385,10 +407,11 @@ static void test_commands(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_accept),      cmocka_unit_test(test_accept_rebind),
-		cmocka_unit_test(test_connect),     cmocka_unit_test(test_send_waitall),
-		cmocka_unit_test(test_send_zc),     cmocka_unit_test(test_commands),
-		cmocka_unit_test(test_end_is_left), cmocka_unit_test(test_read_and_receive),
+		cmocka_unit_test(test_accept),           cmocka_unit_test(test_accept_rebind),
+		cmocka_unit_test(test_connect),          cmocka_unit_test(test_send_waitall),
+		cmocka_unit_test(test_send_zc),          cmocka_unit_test(test_commands),
+		cmocka_unit_test(test_end_is_left),      cmocka_unit_test(test_peek_leaves),
+		cmocka_unit_test(test_read_and_receive),
 	};
 
 	return tr_run_group("sockets", tests, sizeof(tests) / sizeof(tests[0]));
