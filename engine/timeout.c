@@ -103,7 +103,7 @@ static int prep(struct fu_req *req, const struct fu_sqe *sqe, bool linked)
 
 	if (sqe->addr3 || sqe->pad2 || sqe->buf_index || sqe->len != 1 || sqe->splice_fd_in)
 		return -EINVAL;
-	if (sqe->off && linked)
+	if ((u32)sqe->off && linked)
 		return -EINVAL;
 	if (flags & ~(u32)(IORING_TIMEOUT_ABS | IORING_TIMEOUT_CLOCK_MASK |
 	                   IORING_TIMEOUT_ETIME_SUCCESS | IORING_TIMEOUT_MULTISHOT))

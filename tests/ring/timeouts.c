@@ -145,6 +145,22 @@ static void test_page_ends(void **state)
 	munmap(pages, 8192);
 }
 
+/* Of a link timeout's offset, which has to be zero, the lower half counts. */
+static void test_link_offset(void **state)
+{
+	(void)state;
+	tr_prep(&ring, IORING_OP_NOP, -1, NULL, 0, 0, 1)->flags = IOSQE_IO_LINK;
+	tr_prep(&ring, IORING_OP_LINK_TIMEOUT, -1, &times[0], 1, 1ULL << 32, 2);
+	assert_int_equal(tr_submit(&ring), 2);
+	tr_expect(&ring, 1, 0, 0);
+	tr_expect(&ring, 2, -ECANCELED, 0);
+	tr_prep(&ring, IORING_OP_NOP, -1, NULL, 0, 0, 1)->flags = IOSQE_IO_LINK;
+	tr_prep(&ring, IORING_OP_LINK_TIMEOUT, -1, &times[0], 1, 1, 2);
+	assert_int_equal(tr_submit(&ring), 2);
+	tr_expect(&ring, 1, -ECANCELED, 0);
+	tr_expect(&ring, 2, -EINVAL, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -153,6 +169,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_changed_by_read, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_changed_by_link, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_page_ends, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_link_offset, setup, teardown),
 	};
 
 	return tr_run_group("timeouts", tests, sizeof(tests) / sizeof(tests[0]));
