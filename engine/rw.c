@@ -551,13 +551,13 @@ int fu_rw_iocb_done(struct fu_req *req, long res)
 /* Whether there is something to be said before the data are looked at. */
 static bool is_rare(const struct rw *rw)
 {
-	return rw->metadata || (rw->rw_flags & ~(RWF_ALL_OLD & ~RWF_HIPRI));
+	return rw->metadata || (rw->rw_flags & ~(RWF_ALL_OLD & ~RWF_HIPRI)) || (s64)rw->pos < -1;
 }
 
 /*
  * What the kernel says then, in its order: the direction, flags that there are not, that exclude
- * each other or that the file does not take, and metadata, which no file here carries. A ring has
- * nothing to read. 0 or -errno.
+ * each other or that the file does not take, metadata, which no file here carries, and positions
+ * that there are not. A ring has nothing to read. 0 or -errno.
  */
 static int check_rare(struct fu_req *req, const struct rw *rw)
 {
@@ -578,7 +578,9 @@ static int check_rare(struct fu_req *req, const struct rw *rw)
 		return -EOPNOTSUPP;
 	if ((flags & RWF_DONTCACHE) && (!fu_file_is_reg(req) || !takes(req, RWF_DONTCACHE)))
 		return -EOPNOTSUPP;
-	return rw->metadata || (flags & RWF_HIPRI) || fu_fd_names_ring(req->fd) ? -EINVAL : 0;
+	if (rw->metadata || (flags & RWF_HIPRI) || (s64)rw->pos < -1)
+		return -EINVAL;
+	return fu_fd_names_ring(req->fd) ? -EINVAL : 0;
 }
 
 static int issue(struct fu_req *req, u32 issue_flags)

@@ -349,8 +349,11 @@ static void test_rw_flags_together(void **state)
 		tr_prep(&ring, IORING_OP_READ, fd, buf, 16, 0, 3)->rw_flags = NOWAIT | HIPRI;
 		assert_int_equal(tr_run(&ring, 3), -EINVAL);
 	}
-	/* Flags are looked at before there is anything to read. */
+	/* Flags and positions are looked at before there is anything to read. */
 	assert_int_equal(pipe(p), 0);
+	assert_int_equal(tr_do(&ring, IORING_OP_WRITE, p[0], buf, 16, 1ULL << 63), -EBADF);
+	assert_int_equal(tr_do(&ring, IORING_OP_WRITE, p[1], buf, 16, 1ULL << 63), -EINVAL);
+	assert_int_equal(tr_do(&ring, IORING_OP_READ, p[0], buf, 16, -2ULL), -EINVAL);
 	tr_prep(&ring, IORING_OP_READ, p[0], buf, 16, 0, 4)->rw_flags = ATOMIC;
 	assert_int_equal(tr_run(&ring, 4), -EOPNOTSUPP);
 	close(p[0]);
