@@ -166,8 +166,9 @@ static int prep_rest(struct fu_req *req, const struct fu_sqe *sqe)
 	sd->name_len = sqe->addr_len;
 	if (sd->name && sd->name_len > sizeof(struct sockaddr_storage))
 		return -EINVAL;
+	/* A bad address costs no buffer. */
 	if (req->flags & FU_REQ_BUFFER_SELECT)
-		return 0;
+		return sd->name ? fu_send_stable(req) : 0;
 	if (!(sd->iou & IORING_SEND_VECTORIZED)) {
 		if (sd->iou & IORING_RECVSEND_FIXED_BUF || fu_user_range_ok(sd->addr, sd->len))
 			return 0;

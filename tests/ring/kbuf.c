@@ -179,6 +179,12 @@ static void test_send_selected(void **state)
 	expect((int)BYTES, BUF(7));
 	assert_int_equal(register_ring(0), 0);
 	fill(br, 1);
+	/* A bad address is found before there is a buffer. */
+	sqe = prep(IORING_OP_SEND, sock[0], 5, 0);
+	sqe->addr2 = 8;
+	sqe->addr_len = 16;
+	assert_int_equal(tr_submit(&ring), 1);
+	expect(-EFAULT, 0);
 	prep(IORING_OP_SEND, sock[0], 5, 0);
 	assert_int_equal(tr_submit(&ring), 1);
 	expect(5, BUF(10));
