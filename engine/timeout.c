@@ -325,7 +325,9 @@ static int take_timeout(struct fu_ctx *ctx, u64 user_data, u8 opcode, struct fu_
 
 static int remove_or_update(struct fu_req *req, const struct timeout_update *u)
 {
-	bool linked = u->flags & IORING_LINK_TIMEOUT_UPDATE;
+	bool update = u->flags & IORING_TIMEOUT_UPDATE;
+	/* A link's timeout is updated only, never removed. */
+	bool linked = update && (u->flags & IORING_LINK_TIMEOUT_UPDATE);
 	struct fu_req *target;
 	struct timeout *t;
 	int ret = take_timeout(req->ctx, u->user_data,
@@ -333,7 +335,7 @@ static int remove_or_update(struct fu_req *req, const struct timeout_update *u)
 
 	if (ret)
 		return ret;
-	if (!(u->flags & IORING_TIMEOUT_UPDATE_MASK)) {
+	if (!update) {
 		fu_req_cancelled(target);
 		return 0;
 	}
@@ -362,7 +364,7 @@ int fu_timeout_remove_issue(struct fu_req *req, u32 issue_flags)
 	ret = remove_or_update(req, u);
 	if (issue_flags & FU_ISSUE_WORKER)
 		fu_submit_unlock(req->ctx);
-	if (!(u->flags & IORING_TIMEOUT_UPDATE_MASK) && fu_peers_ask(req, &cd, ret, issue_flags))
+	if (!(u->flags & IORING_TIMEOUT_UPDATE) && fu_peers_ask(req, &cd, ret, issue_flags))
 		return FU_TAKEN;
 	if (ret < 0)
 		fu_req_set_fail(req);

@@ -161,6 +161,18 @@ static void test_link_offset(void **state)
 	tr_expect(&ring, 2, -EINVAL, 0);
 }
 
+/* Without an update there is no link's timeout meant: the flag says nothing. */
+static void test_remove_by_link_flag(void **state)
+{
+	(void)state;
+	prep(&times[0], 1);
+	tr_prep(&ring, IORING_OP_TIMEOUT_REMOVE, -1, (void *)1, 0, (uintptr_t)&times[1], 2)
+	        ->timeout_flags = IORING_LINK_TIMEOUT_UPDATE;
+	assert_int_equal(tr_submit(&ring), 2);
+	tr_expect(&ring, 2, 0, 0);
+	tr_expect(&ring, 1, -ECANCELED, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -170,6 +182,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_changed_by_link, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_page_ends, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_link_offset, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_remove_by_link_flag, setup, teardown),
 	};
 
 	return tr_run_group("timeouts", tests, sizeof(tests) / sizeof(tests[0]));
