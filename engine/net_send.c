@@ -452,6 +452,12 @@ static int begin(struct fu_req *req, struct send *sd, u32 issue_flags)
 
 	if (issue_flags & FU_ISSUE_RETRY)
 		sd->polled = 1;
+	/* The segments of a message are looked at before the socket is. */
+	if (sd->zc && sd->msg) {
+		ret = import(req, sd, issue_flags);
+		if (ret)
+			return ret;
+	}
 	if (fu_sock_is_ring(req))
 		return -ENOTSOCK;
 	if (sd->zc) {
@@ -503,8 +509,10 @@ int fu_send_issue(struct fu_req *req, u32 issue_flags)
 			fu_req_result(req, (s32)ret, cflags);
 			return FU_DONE;
 		}
-		/* The next round takes as much as there is. */
+		/* The next round takes as much as there is: of the program's own, nothing. */
 		sd->done = 0;
 		sd->len = 0;
+		if (sd->segs && !(req->flags & FU_REQ_BUFFER_SELECT))
+			((struct copy *)req->async)->nr = 0;
 	}
 }

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -346,6 +347,39 @@ static void test_peek_leaves(void **state)
 	close(fds[1]);
 }
 
+/* Without a group to take buffers from, a bundle is what has been given, once. */
+static void test_bundle_of_segments(void **state)
+{
+	struct iovec iov[2] = { { (void *)"hel", 3 }, { (void *)"lo", 2 } };
+	struct io_uring_sqe *sqe;
+	struct tr_ring r;
+	int fds[2], left = 0;
+
+	(void)state;
+	assert_int_equal(tr_init(&r, 8, 0), 0);
+	tcp_pair(fds);
+	sqe = tr_prep(&r, IORING_OP_SEND, fds[0], iov, 2, 0, 1);
+	sqe->ioprio = SEND_BUNDLE | SEND_VECTORIZED;
+	assert_int_equal(tr_submit(&r), 1);
+	tr_expect(&r, 1, 5, IORING_CQE_F_MORE);
+	tr_expect(&r, 1, 0, 0);
+	assert_int_equal(ioctl(fds[1], FIONREAD, &left), 0);
+	assert_int_equal(left, 5);
+	/* A message's registered segments come before what the socket can do. */
+	close(fds[0]);
+	close(fds[1]);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
+	sqe = tr_prep(&r, IORING_OP_SENDMSG_ZC, fds[0],
+	              &(struct msghdr){ .msg_iov = iov, .msg_iovlen = 2 }, 1, 0, 2);
+	sqe->ioprio = IORING_RECVSEND_FIXED_BUF;
+	assert_int_equal(tr_submit(&r), 1);
+	tr_expect(&r, 2, -EFAULT, IORING_CQE_F_MORE);
+	tr_expect(&r, 2, 0, IORING_CQE_F_NOTIF);
+	tr_exit(&r);
+	close(fds[0]);
+	close(fds[1]);
+}
+
 /* The end of a TCP stream counts as something that is left to receive. */
 static void test_end_is_left(void **state)
 {
@@ -407,10 +441,15 @@ static void test_commands(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_accept),           cmocka_unit_test(test_accept_rebind),
-		cmocka_unit_test(test_connect),          cmocka_unit_test(test_send_waitall),
-		cmocka_unit_test(test_send_zc),          cmocka_unit_test(test_commands),
-		cmocka_unit_test(test_end_is_left),      cmocka_unit_test(test_peek_leaves),
+		cmocka_unit_test(test_accept),
+		cmocka_unit_test(test_accept_rebind),
+		cmocka_unit_test(test_connect),
+		cmocka_unit_test(test_send_waitall),
+		cmocka_unit_test(test_send_zc),
+		cmocka_unit_test(test_commands),
+		cmocka_unit_test(test_end_is_left),
+		cmocka_unit_test(test_peek_leaves),
+		cmocka_unit_test(test_bundle_of_segments),
 		cmocka_unit_test(test_read_and_receive),
 	};
 
