@@ -346,6 +346,11 @@ static inline void fu_ctx_hold(struct fu_ctx *ctx)
 {
 	__atomic_fetch_add(&ctx->refs, 1, __ATOMIC_RELAXED);
 }
+/* As fu_ctx_enter does, of one that is held already. */
+static inline void fu_ctx_go_inside(struct fu_ctx *ctx)
+{
+	__atomic_fetch_add(&ctx->refs, FU_CTX_INSIDE, __ATOMIC_RELAXED);
+}
 /* A fresh context slot holding two references (registry's and caller's), or NULL. */
 struct fu_ctx *fu_ctx_alloc(void);
 /* Makes the context findable under `fd`. */
@@ -410,6 +415,16 @@ static inline void fu_req_set_fail(struct fu_req *req)
 	if (req->flags & FU_REQ_CQE_SKIP) {
 		req->flags &= ~FU_REQ_CQE_SKIP;
 		req->flags |= FU_REQ_SKIP_LINK_CQES;
+	}
+}
+
+/* For op->fail: an error that the kernel does not count as a failure of the request. */
+static inline void fu_req_unset_fail(struct fu_req *req)
+{
+	req->flags &= ~FU_REQ_FAIL;
+	if (req->flags & FU_REQ_SKIP_LINK_CQES) {
+		req->flags &= ~FU_REQ_SKIP_LINK_CQES;
+		req->flags |= FU_REQ_CQE_SKIP;
 	}
 }
 

@@ -2,7 +2,6 @@
  * io_uring_enter: submission, then waiting. As in the kernel, an error of the wait
  * is reported only if nothing was submitted by the same call.
  */
-#include "engine/register.h"
 #include "engine/engine.h"
 
 #include <errno.h>
@@ -11,6 +10,7 @@
 #include "engine/entry.h"
 #include "engine/poll.h"
 #include "engine/poller.h"
+#include "engine/register.h"
 #include "engine/ringfds.h"
 #include "engine/stats.h"
 #include "engine/stay.h"

@@ -24,10 +24,10 @@
 #include <linux/futex.h>
 #include <time.h>
 
+#include "engine/host.h"
 #include "engine/path.h"
 #include "engine/registry.h"
 #include "engine/thread.h"
-#include "engine/host.h"
 #include "rings/mem.h"
 #include "rings/sys.h"
 #include "rings/user.h"
@@ -410,13 +410,8 @@ bool fu_futex_cancel(struct fu_req *req)
 
 void fu_futex_fail(struct fu_req *req)
 {
-	if (!fu_cmd(req, struct futex)->dismissed)
-		return;
-	req->flags &= ~FU_REQ_FAIL;
-	if (req->flags & FU_REQ_SKIP_LINK_CQES) {
-		req->flags &= ~FU_REQ_SKIP_LINK_CQES;
-		req->flags |= FU_REQ_CQE_SKIP;
-	}
+	if (fu_cmd(req, struct futex)->dismissed)
+		fu_req_unset_fail(req);
 }
 
 /* Gives the other thread time to get where it is expected. */

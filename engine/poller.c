@@ -1,5 +1,5 @@
 /*
- * The poller: one epoll set and one thread per process, started when the first
+ * The poller: epoll sets (sets.c) and one thread per process, started when the first
  * request has to wait for a file. A request that is armed occupies a slot; the
  * epoll data names slot and generation, so an event that was on its way when the
  * slot changed hands is recognised as stale.
@@ -9,7 +9,7 @@
  * event per arming. The others stay in the set, edge-triggered; an edge that comes
  * while the slot is BUSY is kept and handed over by the next arming.
  *
- * The same set holds the peers of all rings (hang-up: the ring has ended; a byte: another
+ * The first set also holds the peers of all rings (hang-up: the ring has ended; a byte: another
  * process asks something) and the timer descriptors.
  */
 #include "engine/engine.h"
@@ -225,7 +225,7 @@ void fu_poller_harvest(const struct fu_ctx *ctx)
 		harvest(set);
 }
 
-/* lock held, no slot in use, no ring left */
+/* fu_poller.lock held, no slot in use, no ring left. */
 static void close_sets(void (*close_fd)(int))
 {
 	for (int i = 0; i < FU_POLLER_TIMERS; i++) {
@@ -297,7 +297,7 @@ void fu_poller_handle(u32 set, struct epoll_event *events, u32 n)
 
 /*
  * The last ring has gone: closes the set, unless another has come meanwhile. Whoever holds a ring
- * relies on what it sees while `running` is set. lock held.
+ * relies on what it sees while `running` is set. fu_poller.lock held.
  */
 static bool leave(void)
 {
@@ -365,7 +365,7 @@ static void *poller_main(void *arg)
 	}
 }
 
-/* lock held */
+/* fu_poller.lock held. */
 static int open_first(void)
 {
 	int ret;

@@ -9,8 +9,8 @@
 #include "engine/entry.h"
 #include "engine/fileinfo.h"
 #include "engine/futex.h"
-#include "engine/peers.h"
 #include "engine/leader.h"
+#include "engine/peers.h"
 #include "engine/poller.h"
 #include "engine/stats.h"
 #include "rings/fds.h"
@@ -85,7 +85,31 @@ bool fu_fd_is_ring(int fd)
 	return map_get(fd) != 0;
 }
 
-static void put(struct fu_ctx *ctx, u64 refs);
+/* Nobody holds it any more, and it has ended: frees it. */
+static void free_if_ended(struct fu_ctx *ctx)
+{
+	u32 ended = FU_CTX_ENDED;
+
+	/* Several may see 0, after a late look at the slot; one of them frees. */
+	if (fu_load_acquire(&ctx->live) != FU_CTX_ENDED)
+		return;
+	fu_lock(&reg.lock);
+	if (!fu_load_acquire(&ctx->refs) &&
+	    __atomic_compare_exchange_n(&ctx->live, &ended, FU_CTX_FREEING, false, __ATOMIC_ACQ_REL,
+	                                __ATOMIC_RELAXED)) {
+		fu_unlock(&reg.lock);
+		fu_ctx_free(ctx);
+		fu_store_release(&ctx->live, FU_CTX_FREE);
+		return;
+	}
+	fu_unlock(&reg.lock);
+}
+
+static inline void put(struct fu_ctx *ctx, u64 refs)
+{
+	if (fu_unlikely(!__atomic_sub_fetch(&ctx->refs, refs, __ATOMIC_SEQ_CST)))
+		free_if_ended(ctx);
+}
 
 /* `refs` to the slot's context if it is a live ring, else NULL. */
 static inline struct fu_ctx *hold_slot_by(u32 slot, u64 refs)
@@ -235,32 +259,6 @@ void fu_ctx_publish(struct fu_ctx *ctx, int fd)
 	fu_unlock(&reg.lock);
 }
 
-/* Nobody holds it any more, and it has ended: frees it. */
-static void free_if_ended(struct fu_ctx *ctx)
-{
-	u32 ended = FU_CTX_ENDED;
-
-	/* Several may see 0, after a late look at the slot; one of them frees. */
-	if (fu_load_acquire(&ctx->live) != FU_CTX_ENDED)
-		return;
-	fu_lock(&reg.lock);
-	if (!fu_load_acquire(&ctx->refs) &&
-	    __atomic_compare_exchange_n(&ctx->live, &ended, FU_CTX_FREEING, false, __ATOMIC_ACQ_REL,
-	                                __ATOMIC_RELAXED)) {
-		fu_unlock(&reg.lock);
-		fu_ctx_free(ctx);
-		fu_store_release(&ctx->live, FU_CTX_FREE);
-		return;
-	}
-	fu_unlock(&reg.lock);
-}
-
-static inline void put(struct fu_ctx *ctx, u64 refs)
-{
-	if (fu_unlikely(!__atomic_sub_fetch(&ctx->refs, refs, __ATOMIC_SEQ_CST)))
-		free_if_ended(ctx);
-}
-
 void fu_ctx_put(struct fu_ctx *ctx)
 {
 	put(ctx, 1);
@@ -268,18 +266,11 @@ void fu_ctx_put(struct fu_ctx *ctx)
 
 void fu_ctx_leave(struct fu_ctx *ctx)
 {
-	/* Either we see that it has hung up, or who has marked it that we have gone. */
-	if (fu_likely(!fu_load_relaxed(&ctx->hung))) {
-		put(ctx, FU_CTX_INSIDE);
-		if (fu_likely(!fu_load_relaxed(&ctx->hung)))
-			return;
-		/* By now it may be free, or another ring. */
+	put(ctx, FU_CTX_INSIDE);
+	/* Either we see that it has hung up, or who has marked it that we have gone. By now it may
+	 * be free, or another ring: then there is one look too many. */
+	if (fu_unlikely(fu_load_relaxed(&ctx->hung)))
 		fu_registry_reap();
-		return;
-	}
-	__atomic_fetch_sub(&ctx->refs, FU_CTX_INSIDE - 1, __ATOMIC_SEQ_CST);
-	fu_ctx_look(ctx);
-	fu_ctx_put(ctx);
 }
 
 void fu_ctx_end(struct fu_ctx *ctx)

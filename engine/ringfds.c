@@ -115,7 +115,7 @@ struct fu_ctx *fu_ringfd_enter(u32 index, int *err)
 	struct fu_ctx *ctx = registered(index, err);
 
 	if (ctx)
-		__atomic_fetch_add(&ctx->refs, FU_CTX_INSIDE, __ATOMIC_RELAXED);
+		fu_ctx_go_inside(ctx);
 	return ctx;
 }
 

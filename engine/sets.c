@@ -173,7 +173,7 @@ u32 fu_slot_watch(u32 set, struct fu_ctx *ctx, enum fu_slot_kind kind, int fd, u
 	return 0;
 }
 
-/* A set for the ring alone, in the first one, or 0. lock held. */
+/* A set for the ring alone, in the first one, or 0. fu_poller.lock held. */
 static u32 make_set(void)
 {
 	struct fu_set *set;
