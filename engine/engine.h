@@ -587,6 +587,19 @@ int fu_req_hold_file(struct fu_req *req);
 /* ---- poller.c ---- */
 
 /*
+ * A descriptor that names the request's file without being the request's own: the program's, which
+ * holds as long as fu_fds_renamed has not moved on from `since`, or a registered file's. fd is -1
+ * where there is none.
+ */
+struct fu_name {
+	s32 fd;
+	u32 since;
+};
+#define FU_NO_NAME ((struct fu_name){ .fd = -1 })
+/* Taken before fu_req_hold_file. */
+struct fu_name fu_req_name(const struct fu_req *req);
+
+/*
  * Waits for `events` (EPOLL*) on req->fd, whose file must be held; called again it re-arms.
  * With EPOLLONESHOT what is ready now counts; without it, after the first time, only what
  * becomes ready later, and 1 with req->seen_events if that has happened already, the
@@ -594,7 +607,7 @@ int fu_req_hold_file(struct fu_req *req);
  * holds ctx->lock; from success on the poller owns it. Returns 0, -EPERM if the file cannot be
  * polled, -ECANCELED if req->cancelled was set meanwhile, or -errno.
  */
-int fu_poller_arm(struct fu_req *req, u32 events);
+int fu_poller_arm(struct fu_req *req, u32 events, struct fu_name name);
 /* What has come since, of a request whose event is being handled; the next arming forgets it. */
 u32 fu_poller_since(struct fu_req *req);
 enum { FU_TAKE_GONE, FU_TAKE_OK, FU_TAKE_BUSY };

@@ -56,6 +56,16 @@ void fu_stay_resumed(void);
  */
 void fu_files_watched(void);
 
+/*
+ * Before descriptors of the program's are closed, or come to name other files: a request that is
+ * about to wait by such a number (fu_poller_arm) sees that it may be another file's by now.
+ */
+extern u32 fu_fds_renamed;
+static inline void fu_fd_closing(void)
+{
+	__atomic_fetch_add(&fu_fds_renamed, 1, __ATOMIC_SEQ_CST);
+}
+
 /* True if `fd` is known to be a ring descriptor. No system call; may be stale, see fu_fd_closed. */
 bool fu_fd_is_ring(int fd);
 

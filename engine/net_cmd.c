@@ -110,7 +110,7 @@ static int arm_errors(struct fu_req *req)
 		return ret;
 	fu_lock(&req->ctx->lock);
 	fu_track(req, FU_AT_POLLER);
-	ret = fu_poller_arm(req, EPOLLERR);
+	ret = fu_poller_arm(req, EPOLLERR, FU_NO_NAME);
 	if (ret)
 		fu_untrack(req);
 	fu_unlock(&req->ctx->lock);

@@ -258,6 +258,7 @@ int fu_close_issue(struct fu_req *req, u32 issue_flags)
 	/* A ring cannot be closed by a request. */
 	if (fu_fd_is_engine(close->fd) || fu_fd_names_ring(close->fd))
 		return -EBADF;
+	fu_fd_closing();
 	ret = fu_sys(SYS_close, close->fd);
 	if (ret != -EBADF)
 		fu_fd_closed(close->fd);

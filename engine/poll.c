@@ -166,7 +166,7 @@ static long ready_now(struct fu_req *req, u32 events)
 }
 
 /* Arms or re-arms an owned request; true: an event is already there. submit_lock held. */
-static int arm(struct fu_req *req)
+static int arm(struct fu_req *req, struct fu_name name)
 {
 	struct poll *poll = fu_cmd(req, struct poll);
 	struct fu_ctx *ctx = req->ctx;
@@ -178,7 +178,7 @@ static int arm(struct fu_req *req)
 		events |= EPOLLONESHOT;
 	fu_lock(&ctx->lock);
 	fu_track(req, FU_AT_POLLER);
-	ret = fu_poller_arm(req, events);
+	ret = fu_poller_arm(req, events, name);
 	if (ret)
 		fu_untrack(req);
 	fu_unlock(&ctx->lock);
@@ -188,6 +188,7 @@ static int arm(struct fu_req *req)
 int fu_poll_add_issue(struct fu_req *req, u32 issue_flags)
 {
 	struct poll *poll = fu_cmd(req, struct poll);
+	struct fu_name name;
 	long ret;
 
 	(void)issue_flags;
@@ -201,11 +202,12 @@ int fu_poll_add_issue(struct fu_req *req, u32 issue_flags)
 			return ret < 0 ? (int)ret : FU_DONE;
 		}
 	}
+	name = fu_req_name(req);
 	ret = fu_req_hold_file(req);
 	if (ret)
 		return (int)ret;
 	count(req);
-	ret = arm(req);
+	ret = arm(req, name);
 	if (ret == -EPERM) {
 		/* A file that cannot be polled is always ready. */
 		u32 mask = poll->events & (EPOLLIN | EPOLLOUT | EPOLLRDNORM | EPOLLWRNORM);
@@ -281,7 +283,7 @@ void fu_poll_add_event(struct fu_req *req)
 			fu_req_done(req);
 			return;
 		}
-		ret = arm(req);
+		ret = arm(req, fu_req_name(req));
 		if (!ret)
 			return;
 		if (ret < 0) {

@@ -21,6 +21,7 @@
 #include <time.h>
 
 #include "engine/aio.h"
+#include "engine/entry.h"
 #include "engine/leader.h"
 #include "engine/peers.h"
 #include "engine/poller.h"
@@ -475,11 +476,24 @@ static void count(u32 set, s32 n)
 	fu_store_relaxed(&fu_poller.sets[set].requests, fu_poller.sets[set].requests + (u32)n);
 }
 
-/* The first arming: a slot, and a descriptor of its own for the epoll set, whose lock is held. */
-static int attach(u32 set, struct fu_req *req)
+/* The slot for `req` in the set, whose lock is held, if it is to wait by a name. */
+static int attach_named(u32 set, struct fu_req *req, int name)
+{
+	long index = fu_slot_named(set, name);
+
+	if (index < 0)
+		return (int)index;
+	fu_slot_at((u32)index)->req = req;
+	req->poll_slot = (u32)index + 1;
+	count(set, 1);
+	return 0;
+}
+
+/* A slot, and a descriptor of its own for the epoll set, whose lock is held. */
+static int attach_own(u32 set, struct fu_req *req)
 {
 	struct fu_slot *slot;
-	long index = fu_slot_alloc(set);
+	long index = fu_slot_alloc(set, req->node ? req->node->fd : (int)req->sqe_fd);
 
 	if (index < 0)
 		return (int)index;
@@ -501,12 +515,90 @@ static int attach(u32 set, struct fu_req *req)
 	return 0;
 }
 
-int fu_poller_arm(struct fu_req *req, u32 events)
+/* The set's lock held. */
+static void detach(u32 set, struct fu_req *req)
 {
-	struct epoll_event ev = { .events = events | EPOLLET };
-	struct fu_slot *slot;
-	struct fu_set *set;
+	count(set, -1);
+	fu_slot_free(req->poll_slot - 1);
+	req->poll_slot = 0;
+}
+
+/* Has the epoll set tell of the slot's events, once armed. Its lock held. 0 or -errno. */
+static int watch(const struct fu_set *set, struct fu_slot *slot, u32 index)
+{
+	struct epoll_event ev = { .events = slot->events | EPOLLET,
+		                  .data.u64 = FU_SET_DATA(index, slot->gen) };
+	int op = slot->added ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
+	int ret = (int)fu_sys(SYS_epoll_ctl, set->epfd, op, slot->fd, &ev);
+
+	/* The file of a named one may have gone, and its registration with it; or it has left one.
+	 */
+	if (ret == -ENOENT && slot->named)
+		ret = (int)fu_sys(SYS_epoll_ctl, set->epfd, EPOLL_CTL_ADD, slot->fd, &ev);
+	else if (ret == -EEXIST)
+		ret = (int)fu_sys(SYS_epoll_ctl, set->epfd, EPOLL_CTL_MOD, slot->fd, &ev);
+	slot->added = !ret || (slot->added && !slot->named);
+	return ret;
+}
+
+/* Arms the request, which has a slot in set `n`. That lock held. Returns as fu_poller_arm. */
+static int arm_slot(u32 n, struct fu_req *req, u32 events, bool once)
+{
+	struct fu_slot *slot = fu_slot_at(req->poll_slot - 1);
+	const struct fu_set *set = &fu_poller.sets[n];
+	int ret;
+
+	if (fu_load_relaxed(&req->cancelled))
+		return -ECANCELED;
+	if (slot->added && !(events & EPOLLONESHOT) && slot->events == events) {
+		req->seen_events = slot->pending;
+		slot->pending = 0;
+		if (req->seen_events)
+			return 1;
+		slot->kind = FU_SLOT_ARMED;
+		return 0;
+	}
+	/* The file tells the last one first: a request that waits anew goes before those there. */
+	if (slot->added && once && (!slot->named || fu_load_relaxed(&slot->crowded)))
+		fu_slot_leave_set(slot);
+	slot->events = events;
+	slot->pending = 0;
+	/* The handler may run before epoll_ctl returns; it waits for our lock. */
+	slot->kind = FU_SLOT_ARMED;
+	ret = watch(set, slot, req->poll_slot - 1);
+	if (ret) {
+		slot->kind = FU_SLOT_BUSY;
+		if (!slot->added)
+			detach(n, req);
+	}
+	return ret;
+}
+
+/*
+ * The same by a name, which the file has to have had all the while. Its lock held. -EBUSY: not to
+ * be had by that.
+ */
+static int arm_by_name(u32 n, struct fu_req *req, u32 events, struct fu_name name)
+{
+	int ret = req->poll_slot ? 0 : attach_named(n, req, name.fd);
+
+	if (ret)
+		return -EBUSY;
+	ret = arm_slot(n, req, events, true);
+	if (ret == -ECANCELED || ret == -EPERM)
+		return ret;
+	if (!ret && (req->node || fu_load_acquire(&fu_fds_renamed) == name.since))
+		return 0;
+	if (req->poll_slot)
+		detach(n, req);
+	return -EBUSY;
+}
+
+int fu_poller_arm(struct fu_req *req, u32 events, struct fu_name name)
+{
+	bool once = (events & EPOLLONESHOT) && !(req->flags & FU_REQ_MULTISHOT);
 	int ret = fu_poller_start();
+	struct fu_set *set;
 	u32 n;
 
 	if (ret)
@@ -514,48 +606,17 @@ int fu_poller_arm(struct fu_req *req, u32 events)
 	n = fu_set_for(req->ctx, fu_self.engine && req->owner ? req->owner : fu_tid());
 	set = &fu_poller.sets[n];
 	fu_lock(&set->lock);
-	if (!req->poll_slot) {
-		ret = attach(n, req);
-		if (ret)
-			goto out;
+	/* What the program named it by then may be another file's name by now. */
+	if (req->poll_slot && fu_slot_at(req->poll_slot - 1)->named && name.fd < 0)
+		detach(n, req);
+	ret = -EBUSY;
+	if (once && name.fd >= 0)
+		ret = arm_by_name(n, req, events, name);
+	if (ret == -EBUSY) {
+		ret = req->poll_slot ? 0 : attach_own(n, req);
+		if (!ret)
+			ret = arm_slot(n, req, events, once);
 	}
-	slot = fu_slot_at(req->poll_slot - 1);
-	if (fu_load_relaxed(&req->cancelled)) {
-		ret = -ECANCELED;
-		goto out;
-	}
-	if (slot->added && !(events & EPOLLONESHOT) && slot->events == events) {
-		req->seen_events = slot->pending;
-		slot->pending = 0;
-		if (req->seen_events)
-			ret = 1;
-		else
-			slot->kind = FU_SLOT_ARMED;
-		goto out;
-	}
-	/* The file tells the last one first: a request that waits anew goes before those there. */
-	if (slot->added && (events & EPOLLONESHOT) && !(req->flags & FU_REQ_MULTISHOT)) {
-		fu_sys(SYS_epoll_ctl, set->epfd, EPOLL_CTL_DEL, slot->fd, 0);
-		slot->added = false;
-	}
-	slot->events = events;
-	slot->pending = 0;
-	/* The handler may run before epoll_ctl returns; it waits for our lock. */
-	slot->kind = FU_SLOT_ARMED;
-	ev.data.u64 = FU_SET_DATA(req->poll_slot - 1, slot->gen);
-	ret = (int)fu_sys(SYS_epoll_ctl, set->epfd, slot->added ? EPOLL_CTL_MOD : EPOLL_CTL_ADD,
-	                  slot->fd, &ev);
-	if (ret) {
-		slot->kind = FU_SLOT_BUSY;
-		if (!slot->added) {
-			count(n, -1);
-			fu_slot_free(req->poll_slot - 1);
-			req->poll_slot = 0;
-		}
-	} else {
-		slot->added = true;
-	}
-out:
 	fu_unlock(&set->lock);
 	return ret;
 }
@@ -613,11 +674,8 @@ void fu_poller_release(struct fu_req *req)
 	struct fu_set *set = &fu_poller.sets[fu_poller_set(req->ctx)];
 
 	fu_lock(&set->lock);
-	if (req->poll_slot) {
-		count(fu_poller_set(req->ctx), -1);
-		fu_slot_free(req->poll_slot - 1);
-	}
-	req->poll_slot = 0;
+	if (req->poll_slot)
+		detach(fu_poller_set(req->ctx), req);
 	fu_unlock(&set->lock);
 }
 

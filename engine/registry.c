@@ -31,6 +31,8 @@ static struct {
 	bool used;
 } reg;
 
+u32 fu_fds_renamed;
+
 static void *reserve(size_t bytes)
 {
 	void *p = fu_ptr((u64)fu_sys(SYS_mmap, 0, bytes, PROT_READ | PROT_WRITE,

@@ -20,11 +20,14 @@ enum fu_slot_kind {
 struct fu_slot {
 	u32 gen;
 	u8 kind;
-	bool own_fd; /* fd is a duplicate made for this slot */
-	bool added;  /* in the epoll set */
-	u8 set;      /* in which */
-	u32 events;  /* registered */
-	u32 pending; /* edges that came while BUSY */
+	bool own_fd;  /* fd is a duplicate made for this slot */
+	bool named;   /* fd is a name for a file that the slot does not hold (sets.c) */
+	bool parked;  /* a named one without a request; slots_lock */
+	bool crowded; /* of a named one: another slot waits for the same name; relaxed */
+	bool added;   /* in the epoll set */
+	u8 set;       /* in which */
+	u32 events;   /* registered */
+	u32 pending;  /* edges that came while BUSY */
 	int fd;
 	u32 next_free; /* index + 1 */
 	union {
@@ -59,8 +62,9 @@ struct fu_poller {
 	int timerfds[FU_POLLER_TIMERS];
 	struct fu_lock slots_lock; /* guards all below */
 	struct fu_slot **chunks;
-	u32 nr_slots; /* read without the lock */
-	u32 free_head, used;
+	u32 nr_slots;        /* read without the lock */
+	u32 free_head, used; /* parked ones are neither free nor used */
+	u32 *names;          /* by descriptor: index + 1 of the named slot there is */
 };
 extern struct fu_poller fu_poller;
 
@@ -68,9 +72,22 @@ extern struct fu_poller fu_poller;
 struct fu_slot *fu_slot_at(u32 index);
 /* What the set still tells of the slot is stale from here on. The set's lock held. */
 void fu_slot_renew(struct fu_slot *slot);
-/* A free slot's index, or -ENOMEM. It is in `set`, whose lock is held. */
-long fu_slot_alloc(u32 set);
-/* Takes it out of its set, whose lock is held; closes the descriptor if it is the slot's own. */
+/* Takes it out of the epoll set, where it is. */
+void fu_slot_leave_set(struct fu_slot *slot);
+/*
+ * A free slot's index, or -ENOMEM. It is in `set`, whose lock is held, and for the file that the
+ * descriptor `name` names, or -1.
+ */
+long fu_slot_alloc(u32 set, int name);
+/*
+ * The slot of the name, BUSY, in `set`, whose lock is held: a new one, or one that is in the epoll
+ * set still from an earlier request. Its index, -EBUSY while it waits for another, or -ENOMEM.
+ */
+long fu_slot_named(u32 set, int name);
+/*
+ * Done with: a named one stays in the epoll set for the next request. The others leave it, and
+ * close the descriptor if it is the slot's own. The set's lock held.
+ */
 void fu_slot_free(u32 index);
 /* Adds `fd` to `set` as `kind` of the ring. The slot's index + 1, or 0. The set's lock held. */
 u32 fu_slot_watch(u32 set, struct fu_ctx *ctx, enum fu_slot_kind kind, int fd, u32 events);

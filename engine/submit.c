@@ -12,6 +12,7 @@
 #include <sys/epoll.h>
 
 #include "engine/aio.h"
+#include "engine/entry.h"
 #include "engine/leaving.h"
 #include "engine/personality.h"
 #include "engine/restrict.h"
@@ -427,15 +428,26 @@ static u32 arm_events(const struct fu_req *req)
 	       (req->op->pollout ? EPOLLOUT | EPOLLWRNORM : 0);
 }
 
+struct fu_name fu_req_name(const struct fu_req *req)
+{
+	struct fu_name name = { .fd = -1, .since = fu_load_acquire(&fu_fds_renamed) };
+
+	if (req->node)
+		name.fd = req->node->fd;
+	else if (!(req->flags & FU_REQ_OWN_FD))
+		name.fd = req->fd;
+	return name;
+}
+
 /* Arms the poller. Returns 0 or -errno; -EPERM marks the file as not pollable. */
-static int arm(struct fu_req *req)
+static int arm(struct fu_req *req, struct fu_name name)
 {
 	struct fu_ctx *ctx = req->ctx;
 	int ret;
 
 	fu_lock(&ctx->lock);
 	fu_track(req, FU_AT_POLLER);
-	ret = fu_poller_arm(req, arm_events(req) | EPOLLONESHOT);
+	ret = fu_poller_arm(req, arm_events(req) | EPOLLONESHOT, name);
 	if (ret)
 		fu_untrack(req);
 	fu_unlock(&ctx->lock);
@@ -489,9 +501,11 @@ static void would_block(struct fu_req *req)
 	int ret = 0;
 
 	if (can_arm(req)) {
+		struct fu_name name = fu_req_name(req);
+
 		ret = make_stable(req);
 		if (!ret)
-			ret = arm(req);
+			ret = arm(req, name);
 		if (!ret)
 			return;
 		if (ret != -EPERM && ret != -ENOMEM && ret != -ENOSPC) {
@@ -628,7 +642,7 @@ void fu_req_run_on_worker(struct fu_req *req)
 		if (ret != -EAGAIN || (req->flags & FU_REQ_NOWAIT) || !(flags & FU_ISSUE_NONBLOCK))
 			break;
 		if (can_arm(req)) {
-			ret = arm(req);
+			ret = arm(req, fu_req_name(req));
 			if (!ret)
 				return;
 			if (ret != -EPERM)

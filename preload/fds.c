@@ -51,6 +51,7 @@ FU_EXPORT int close(int fd)
 		errno = EBADF;
 		return -1;
 	}
+	fu_fd_closing();
 	ret = fu_next.close(fd);
 	if (ret == 0 || errno != EBADF) {
 		int saved = errno;
@@ -113,6 +114,7 @@ long fu_dup_to(long nr, int oldfd, int newfd, int flags)
 	if (fu_have_rings() && (fu_fd_is_engine(oldfd) || fu_fd_is_engine(newfd))) {
 		return -EBADF;
 	}
+	fu_fd_closing();
 	ret = fu_sys(nr, oldfd, newfd, flags);
 	if (!fu_is_err(ret) && oldfd != newfd) {
 		if (fu_have_rings()) {
@@ -190,6 +192,7 @@ long fu_close_range(u32 first, u32 last, u32 flags)
 	if ((flags & CLOSE_RANGE_UNSHARE) && fu_threads_are_ours()) {
 		flags &= ~CLOSE_RANGE_UNSHARE;
 	}
+	fu_fd_closing();
 	while (ret == 0 && from <= last) {
 		u32 next = fu_fd_next_engine((u32)from, last);
 		u64 gap = next == ~0U ? (u64)last + 1 : next;

@@ -20,6 +20,7 @@ long fu_dispatch_close(int fd)
 	if (fu_have_rings() && fu_fd_is_engine(fd)) {
 		return -EBADF;
 	}
+	fu_fd_closing();
 	ret = fu_sys(SYS_close, fd);
 	/* Whatever else it says, close has given the number up unless it was not open. */
 	if (ret != -EBADF && fu_have_rings()) {

@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/ptrace.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -101,6 +102,29 @@ static void nop_within(void)
 	                  sizeof(arg)) == 1,
 	     "io_uring_enter");
 	reap(&ring, 1, 0);
+}
+
+static void prep_socket(int op, int fd, unsigned len)
+{
+	struct io_uring_sqe *sqe = tr_sqe(&ring);
+
+	need(sqe != NULL, "SQE");
+	sqe->opcode = (unsigned char)op;
+	sqe->fd = fd;
+	sqe->addr = (uint64_t)(uintptr_t)buffers[0];
+	sqe->len = len;
+}
+
+/* It waits for what is sent behind it: asked, held, armed; sent; waited for, received, let go. */
+static void waiting_receive(void)
+{
+	static int sv[2] = { -1, -1 };
+
+	need(sv[0] >= 0 || socketpair(AF_UNIX, SOCK_STREAM, 0, sv) == 0, "socket pair");
+	prep_socket(IORING_OP_RECV, sv[0], BLOCK);
+	prep_socket(IORING_OP_SEND, sv[1], 1);
+	need(tr_submit_wait(&ring, 2) == 2, "io_uring_enter");
+	reap(&ring, 2, 1);
 }
 
 static void make_sqpoll(void)
@@ -239,6 +263,7 @@ static const struct scenario {
 	{ "32 cached reads", NULL, many_reads, REPEATS, ALL_THREADS, 3, 1 },
 	{ "32 NOPs", NULL, nops, REPEATS, ALL_THREADS, 0, 1 },
 	{ "a NOP with a limit to the wait", NULL, nop_within, REPEATS, ALL_THREADS, 2, 1 },
+	{ "a receive that waits", NULL, waiting_receive, REPEATS, ALL_THREADS, 7, 1 },
 	{ "an SQPOLL read, in the application's thread", make_sqpoll, sqpoll_read, REPEATS,
 	  APPLICATION, 0, 0 },
 	{ "memory calls of much work", NULL, busy, 2, MEMORY, 0, 0 },
