@@ -605,9 +605,13 @@ struct fu_name fu_req_name(const struct fu_req *req);
  * becomes ready later, and 1 with req->seen_events if that has happened already, the
  * request still being the caller's. The caller owns the request, has tracked it as FU_AT_POLLER and
  * holds ctx->lock; from success on the poller owns it. Returns 0, -EPERM if the file cannot be
- * polled, -ECANCELED if req->cancelled was set meanwhile, or -errno.
+ * polled, or a sandbox denies what that takes, -ECANCELED if req->cancelled was set meanwhile, or
+ * -errno.
  */
 int fu_poller_arm(struct fu_req *req, u32 events, struct fu_name name);
+/* Tracks an owned request as armed and arms it. Returns the same; after an error the request is
+ * where it was, with a worker or tracked no more. ctx->lock held. */
+int fu_req_arm(struct fu_req *req, u32 events, struct fu_name name);
 /* What has come since, of a request whose event is being handled; the next arming forgets it. */
 u32 fu_poller_since(struct fu_req *req);
 enum { FU_TAKE_GONE, FU_TAKE_OK, FU_TAKE_BUSY };

@@ -109,10 +109,7 @@ static int arm_errors(struct fu_req *req)
 	if (ret)
 		return ret;
 	fu_lock(&req->ctx->lock);
-	fu_track(req, FU_AT_POLLER);
-	ret = fu_poller_arm(req, EPOLLERR, FU_NO_NAME);
-	if (ret)
-		fu_untrack(req);
+	ret = fu_req_arm(req, EPOLLERR, FU_NO_NAME);
 	fu_unlock(&req->ctx->lock);
 	return ret;
 }

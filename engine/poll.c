@@ -16,6 +16,7 @@
 #include "engine/peers.h"
 #include "engine/poller.h"
 #include "engine/registry.h"
+#include "engine/thread.h"
 #include "rings/sys.h"
 
 #define ALWAYS (EPOLLERR | EPOLLHUP)
@@ -30,6 +31,7 @@ struct poll {
 	u8 multi;
 	bool counted; /* in `multis` */
 	bool of_ring; /* the file is a ring */
+	bool worker;  /* it is for a worker to wait */
 	bool stale;   /* more than one has looked at its event: the file tells what is true now */
 	u32 signals;  /* the ring's ctx->evfd_signals when it began */
 	u16 number;   /* where in `polls_at` it counts */
@@ -177,12 +179,36 @@ static int arm(struct fu_req *req, struct fu_name name)
 	if (!poll->multi)
 		events |= EPOLLONESHOT;
 	fu_lock(&ctx->lock);
-	fu_track(req, FU_AT_POLLER);
-	ret = fu_poller_arm(req, events, name);
-	if (ret)
-		fu_untrack(req);
+	ret = fu_req_arm(req, events, name);
 	fu_unlock(&ctx->lock);
 	return ret;
+}
+
+/*
+ * The poller has not taken it. A file that cannot be polled is always ready. Any other can be
+ * waited for by a worker, where nothing else is to be had; but only once.
+ */
+static int not_armed(struct fu_req *req, u32 issue_flags)
+{
+	struct poll *poll = fu_cmd(req, struct poll);
+	u32 mask = poll->events & (EPOLLIN | EPOLLOUT | EPOLLRDNORM | EPOLLWRNORM);
+	struct pollfd pfd = { .fd = req->fd, .events = (short)poll->events };
+	long ret;
+
+	if (!mask || ready_now(req, mask) == mask) {
+		fu_req_result(req, (s32)mask, 0);
+		return mask ? FU_DONE : -EINVAL;
+	}
+	if (poll->multi)
+		return -EOPNOTSUPP;
+	poll->worker = true;
+	if (!(issue_flags & FU_ISSUE_WORKER))
+		return -EAGAIN;
+	ret = fu_sys_block(&req->cancelled, SYS_poll, (long)(uintptr_t)&pfd, 1, -1, 0, 0, 0);
+	if (ret < 0)
+		return ret == -EINTR ? -ECANCELED : (int)ret;
+	fu_req_result(req, pfd.revents, 0);
+	return FU_DONE;
 }
 
 int fu_poll_add_issue(struct fu_req *req, u32 issue_flags)
@@ -191,7 +217,6 @@ int fu_poll_add_issue(struct fu_req *req, u32 issue_flags)
 	struct fu_name name;
 	long ret;
 
-	(void)issue_flags;
 	fu_fd_polled(req->fd, poll->multi);
 	poll->signals = fu_load_relaxed(&req->ctx->evfd_signals);
 	poll->of_ring = fu_fd_names_ring(req->fd);
@@ -208,13 +233,8 @@ int fu_poll_add_issue(struct fu_req *req, u32 issue_flags)
 		return (int)ret;
 	count(req);
 	ret = arm(req, name);
-	if (ret == -EPERM) {
-		/* A file that cannot be polled is always ready. */
-		u32 mask = poll->events & (EPOLLIN | EPOLLOUT | EPOLLRDNORM | EPOLLWRNORM);
-
-		fu_req_result(req, (s32)mask, 0);
-		return mask ? FU_DONE : -EINVAL;
-	}
+	if (ret == -EPERM)
+		return not_armed(req, issue_flags);
 	if (ret < 0)
 		return (int)ret;
 	if (ret > 0)
@@ -320,8 +340,21 @@ int fu_poll_remove_prep(struct fu_req *req, const struct fu_sqe *sqe)
 	return 0;
 }
 
+/* A poll that a worker waits for: it can be taken back, or interrupted, but not changed. ctx->lock
+ * held. */
+static int take_from_worker(struct fu_req *req, bool update, struct fu_req **found)
+{
+	if (update)
+		return -EALREADY;
+	if (fu_req_take(req) == FU_TAKE_OK) {
+		fu_untrack(req);
+		*found = req;
+	}
+	return 0;
+}
+
 /* Finds the armed POLL_ADD and takes it. submit_lock held. */
-static int take_poll(struct fu_ctx *ctx, u64 user_data, struct fu_req **found)
+static int take_poll(struct fu_ctx *ctx, u64 user_data, bool update, struct fu_req **found)
 {
 	int ret = -ENOENT;
 
@@ -332,8 +365,13 @@ static int take_poll(struct fu_ctx *ctx, u64 user_data, struct fu_req **found)
 		{
 			struct fu_req *req = fu_list_entry(node, struct fu_req, hash);
 
-			if (req->opcode != IORING_OP_POLL_ADD || req->user_data != user_data ||
-			    req->where != FU_AT_POLLER)
+			if (req->opcode != IORING_OP_POLL_ADD || req->user_data != user_data)
+				continue;
+			if (req->where == FU_AT_WORKER && fu_cmd(req, struct poll)->worker) {
+				ret = take_from_worker(req, update, found);
+				break;
+			}
+			if (req->where != FU_AT_POLLER)
 				continue;
 			/* One that has an event keeps it, if that is still true, and goes on. */
 			if (fu_poller_take(req, false) == FU_TAKE_OK) {
@@ -381,15 +419,16 @@ static int too_late(struct fu_req **target)
 int fu_poll_remove_issue(struct fu_req *req, u32 issue_flags)
 {
 	struct poll_update *upd = fu_cmd(req, struct poll_update);
+	bool update = upd->flags & (IORING_POLL_UPDATE_EVENTS | IORING_POLL_UPDATE_USER_DATA);
 	struct fu_req *target;
 	int ret;
 
 	if (issue_flags & FU_ISSUE_WORKER)
 		fu_submit_lock(req->ctx);
-	ret = take_poll(req->ctx, upd->old_user_data, &target);
+	ret = take_poll(req->ctx, upd->old_user_data, update, &target);
 	if (target)
 		ret = too_late(&target);
-	if (target && (upd->flags & (IORING_POLL_UPDATE_EVENTS | IORING_POLL_UPDATE_USER_DATA))) {
+	if (target && update) {
 		struct poll *poll = fu_cmd(target, struct poll);
 
 		if (upd->flags & IORING_POLL_UPDATE_EVENTS)
@@ -409,7 +448,7 @@ int fu_poll_remove_issue(struct fu_req *req, u32 issue_flags)
 	}
 	if (issue_flags & FU_ISSUE_WORKER)
 		fu_submit_unlock(req->ctx);
-	if (!(upd->flags & (IORING_POLL_UPDATE_EVENTS | IORING_POLL_UPDATE_USER_DATA))) {
+	if (!update) {
 		const struct fu_cancel cd = { .ctx = req->ctx,
 			                      .user_data = upd->old_user_data,
 			                      .flags = IORING_ASYNC_CANCEL_USERDATA |

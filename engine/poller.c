@@ -39,6 +39,7 @@
 #define HARVEST_YIELDS 20
 #define HARVEST_NAPS   250
 #define NAP_NS         200000
+#define REFUSED_NAP_NS 20000000
 
 /* One in the high half of a set's handlers. */
 #define HANDLED (1ULL << 32)
@@ -340,6 +341,7 @@ static bool wait_on_first(s64 *patience)
 
 static void *poller_main(void *arg)
 {
+	static const struct timespec nap = { 0, REFUSED_NAP_NS };
 	struct epoll_event events[FU_POLLER_EVENTS];
 	s64 patience = FU_ALONE_NS;
 
@@ -360,7 +362,9 @@ static void *poller_main(void *arg)
 			fu_registry_each(fu_cancel_everything);
 			return NULL;
 		}
-		take_and_handle(0, events, FU_POLLER_EVENTS, &reap);
+		/* A sandbox may deny the call by now. */
+		if (take_and_handle(0, events, FU_POLLER_EVENTS, &reap) < 0)
+			fu_sys(SYS_nanosleep, &nap, 0);
 		if (reap)
 			fu_registry_reap();
 	}
@@ -594,6 +598,12 @@ static int arm_by_name(u32 n, struct fu_req *req, u32 events, struct fu_name nam
 	return -EBUSY;
 }
 
+/* A sandbox that denies the calls, by whatever error: to who waits no file can be polled then. */
+static int denied(int ret)
+{
+	return ret == -ENOSYS || ret == -EACCES ? -EPERM : ret;
+}
+
 int fu_poller_arm(struct fu_req *req, u32 events, struct fu_name name)
 {
 	bool once = (events & EPOLLONESHOT) && !(req->flags & FU_REQ_MULTISHOT);
@@ -601,8 +611,8 @@ int fu_poller_arm(struct fu_req *req, u32 events, struct fu_name name)
 	struct fu_set *set;
 	u32 n;
 
-	if (ret)
-		return ret;
+	if (fu_unlikely(ret))
+		return denied(ret);
 	n = fu_set_for(req->ctx, fu_self.engine && req->owner ? req->owner : fu_tid());
 	set = &fu_poller.sets[n];
 	fu_lock(&set->lock);
@@ -618,7 +628,7 @@ int fu_poller_arm(struct fu_req *req, u32 events, struct fu_name name)
 			ret = arm_slot(n, req, events, once);
 	}
 	fu_unlock(&set->lock);
-	return ret;
+	return denied(ret);
 }
 
 u32 fu_poller_since(struct fu_req *req)

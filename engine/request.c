@@ -184,6 +184,21 @@ void fu_track(struct fu_req *req, enum fu_where where)
 	fu_store_relaxed(&ctx->hash_count, ctx->hash_count + 1);
 }
 
+int fu_req_arm(struct fu_req *req, u32 events, struct fu_name name)
+{
+	u8 before = req->where;
+	int ret;
+
+	fu_track(req, FU_AT_POLLER);
+	ret = fu_poller_arm(req, events, name);
+	/* A worker that could not arm it may go on to do it, and can be interrupted in that. */
+	if (ret && before == FU_AT_WORKER)
+		req->where = before;
+	else if (ret)
+		fu_untrack(req);
+	return ret;
+}
+
 void fu_untrack(struct fu_req *req)
 {
 	req->where = FU_AT_NONE;

@@ -446,10 +446,7 @@ static int arm(struct fu_req *req, struct fu_name name)
 	int ret;
 
 	fu_lock(&ctx->lock);
-	fu_track(req, FU_AT_POLLER);
-	ret = fu_poller_arm(req, arm_events(req) | EPOLLONESHOT, name);
-	if (ret)
-		fu_untrack(req);
+	ret = fu_req_arm(req, arm_events(req) | EPOLLONESHOT, name);
 	fu_unlock(&ctx->lock);
 	if (ret == -EPERM)
 		req->flags |= FU_REQ_NO_ARM;

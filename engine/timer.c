@@ -3,6 +3,7 @@
  * poller's set, programmed to the earliest deadline. Arming and taking a timer cost
  * no system call unless the earliest deadline moves forward; a deadline that is
  * taken out leaves the descriptor as it is, and the early expiry finds nothing due.
+ * Where there are no timer descriptors a thread waits for all three heaps (ticker.c).
  */
 #include "engine/engine.h"
 
@@ -11,6 +12,7 @@
 #include <time.h>
 
 #include "engine/poller.h"
+#include "engine/ticker.h"
 #include "rings/mem.h"
 #include "rings/sys.h"
 
@@ -23,6 +25,10 @@ struct heap {
 /* Guards the heaps and every timer's pos. */
 static struct fu_lock lock;
 static struct heap heaps[FU_POLLER_TIMERS];
+static bool ticks; /* the ticker sees to them, once for all. Guarded by lock, to set. */
+
+/* How late the ticker may be to learn that somebody has set the clock. */
+#define CLOCK_SET_NS 1000000000LL
 
 static u32 heap_of(u32 clock)
 {
@@ -97,35 +103,43 @@ static int grow(struct heap *h)
 	return 0;
 }
 
-/* Programs the descriptor to the earliest deadline if that comes sooner. 0 or -errno. lock held. */
-static int program(u32 which, int fd)
+/* Sees to the earliest deadline, if that comes sooner than what was. `fd`: -1 where there is no
+ * descriptor. lock held. */
+static void program(u32 which, int fd)
 {
 	struct heap *h = &heaps[which];
 	struct itimerspec its = { 0 };
 	u64 first;
-	int ret;
 
 	if (!h->nr)
-		return 0;
+		return;
 	first = h->v[0]->deadline_ns ? h->v[0]->deadline_ns : 1;
 	if (h->programmed_ns && h->programmed_ns <= first)
-		return 0;
+		return;
 	its.it_value.tv_sec = (time_t)(first / 1000000000ULL);
 	its.it_value.tv_nsec = (long)(first % 1000000000ULL);
-	ret = (int)fu_sys(SYS_timerfd_settime, fd, TFD_TIMER_ABSTIME, &its, 0);
-	if (!ret)
-		h->programmed_ns = first;
-	return ret;
+	if (!ticks && (fd < 0 || fu_sys(SYS_timerfd_settime, fd, TFD_TIMER_ABSTIME, &its, 0)))
+		ticks = true;
+	h->programmed_ns = first;
+	if (ticks)
+		fu_ticker_kick();
+}
+
+/* Takes it out again unless it has fired, or been taken: then that was in time. */
+static int start_ticker(struct fu_timer *timer)
+{
+	int ret = fu_ticker_start();
+
+	return ret && fu_timer_take(timer) ? ret : 0;
 }
 
 int fu_timer_arm(struct fu_timer *timer, u32 clock, u64 deadline_ns)
 {
 	u32 which = heap_of(clock);
 	struct heap *h = &heaps[which];
-	int fd = fu_poller_timerfd(which, clock_of(which)), ret = 0;
+	int fd = fu_load_relaxed(&ticks) ? -1 : fu_poller_timerfd(which, clock_of(which)), ret = 0;
+	bool by_ticker;
 
-	if (fd < 0)
-		return fd;
 	fu_lock(&lock);
 	if (h->nr == h->room)
 		ret = grow(h);
@@ -134,13 +148,11 @@ int fu_timer_arm(struct fu_timer *timer, u32 clock, u64 deadline_ns)
 		timer->deadline_ns = deadline_ns;
 		h->nr++;
 		sift_up(h, h->nr - 1, timer);
-		ret = program(which, fd);
-		/* A sandbox that forbids it: the timer would never fire. */
-		if (ret)
-			take_out(h, timer);
+		program(which, fd);
 	}
+	by_ticker = ticks;
 	fu_unlock(&lock);
-	return ret;
+	return ret || fu_likely(!by_ticker) ? ret : start_ticker(timer);
 }
 
 bool fu_timer_take(struct fu_timer *timer)
@@ -155,13 +167,10 @@ bool fu_timer_take(struct fu_timer *timer)
 	return was_in;
 }
 
-void fu_timers_expire(u32 which)
+static void expire(u32 which, int fd)
 {
 	struct heap *h = &heaps[which];
-	int fd = fu_poller_timerfd(which, clock_of(which));
-	u64 ticks;
 
-	fu_sys(SYS_read, fd, &ticks, sizeof(ticks));
 	for (;;) {
 		struct fu_timer *due = NULL;
 
@@ -180,6 +189,43 @@ void fu_timers_expire(u32 which)
 	}
 }
 
+void fu_timers_expire(u32 which)
+{
+	int fd = fu_poller_timerfd(which, clock_of(which));
+	bool before = fu_load_relaxed(&ticks);
+	u64 ticked;
+
+	fu_sys(SYS_read, fd, &ticked, sizeof(ticked));
+	expire(which, fd);
+	/* The descriptor has refused the next deadline. */
+	if (fu_unlikely(fu_load_relaxed(&ticks) && !before))
+		fu_ticker_start();
+}
+
+s64 fu_timers_tick(void)
+{
+	s64 next = -1;
+
+	for (u32 i = 0; i < FU_POLLER_TIMERS; i++) {
+		u64 now;
+		s64 left = -1;
+
+		expire(i, -1);
+		now = fu_now_ns(clock_of(i));
+		fu_lock(&lock);
+		if (heaps[i].nr)
+			left = heaps[i].v[0]->deadline_ns > now
+			               ? (s64)(heaps[i].v[0]->deadline_ns - now)
+			               : 0;
+		fu_unlock(&lock);
+		if (i && left > CLOCK_SET_NS)
+			left = CLOCK_SET_NS;
+		if (left >= 0 && (next < 0 || left < next))
+			next = left;
+	}
+	return next;
+}
+
 void fu_timers_unprogram(void)
 {
 	fu_lock(&lock);
@@ -192,4 +238,5 @@ void fu_timers_reset(void)
 {
 	lock.word = 0;
 	fu_memset(heaps, 0, sizeof(heaps));
+	fu_ticker_reset();
 }

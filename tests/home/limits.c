@@ -15,6 +15,7 @@
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sched.h>
 
@@ -353,6 +354,151 @@ static void test_sandboxes(void **state)
 	assert_int_equal(failed, 0);
 }
 
+/* ---- nothing to wait with: no epoll, no eventfd, no timer descriptor ---- */
+
+static const int waiting_calls[] = { SYS_timerfd_create, SYS_timerfd_settime, SYS_epoll_create,
+	                             SYS_epoll_create1,  SYS_epoll_ctl,       SYS_epoll_wait,
+	                             SYS_epoll_pwait,    SYS_epoll_pwait2,    SYS_eventfd,
+	                             SYS_eventfd2 };
+enum { WAITING_CALLS = sizeof(waiting_calls) / sizeof(waiting_calls[0]), TIMER_CALLS = 2 };
+
+static int refusal;
+
+/* Requests that wait, each ended by what it waits for. */
+static void wait_for_files(struct tr_ring *r)
+{
+	int p[2], s[2];
+	char c;
+
+	TR_CHILD_CHECK(pipe(p) == 0 && socketpair(AF_UNIX, SOCK_STREAM, 0, s) == 0);
+	tr_prep(r, IORING_OP_READ, p[0], &c, 1, 0, 1);
+	tr_prep(r, IORING_OP_RECV, s[0], &c, 1, 0, 2);
+	TR_CHILD_CHECK(tr_submit(r) == 2);
+	TR_CHILD_CHECK(tr_ready(r) == 0);
+	TR_CHILD_CHECK(write(p[1], "x", 1) == 1);
+	ends_with(r, 1, 1);
+	TR_CHILD_CHECK(write(s[1], "x", 1) == 1);
+	ends_with(r, 2, 1);
+	tr_prep(r, IORING_OP_POLL_ADD, p[0], NULL, 0, 0, 3)->poll32_events = POLLIN;
+	TR_CHILD_CHECK(tr_submit(r) == 1);
+	tr_sleep_ms(5);
+	TR_CHILD_CHECK(tr_ready(r) == 0);
+	TR_CHILD_CHECK(write(p[1], "x", 1) == 1);
+	ends_with(r, 3, POLLIN);
+	close(p[0]);
+	close(p[1]);
+	close(s[0]);
+	close(s[1]);
+}
+
+/* ... or taken back. */
+static void wait_in_vain(struct tr_ring *r)
+{
+	struct __kernel_timespec ts = { .tv_nsec = 2000000 };
+	struct io_uring_cqe cqe;
+	int p[2], canceled = 0;
+	char c;
+
+	TR_CHILD_CHECK(pipe(p) == 0);
+	tr_prep(r, IORING_OP_READ, p[0], &c, 1, 0, 1)->flags = IOSQE_IO_LINK;
+	tr_prep(r, IORING_OP_LINK_TIMEOUT, -1, &ts, 1, 0, 2);
+	TR_CHILD_CHECK(tr_submit(r) == 2);
+	for (int i = 0; i < 2; i++) {
+		TR_CHILD_CHECK(tr_wait_ms(r, &cqe, 5000) == 0);
+		TR_CHILD_CHECK(cqe.user_data != 1 || cqe.res == -ECANCELED || cqe.res == -EINTR);
+		TR_CHILD_CHECK(cqe.user_data != 2 || cqe.res == -ETIME || cqe.res == -EALREADY);
+	}
+	for (int i = 0; i < 4; i++) {
+		tr_prep(r, IORING_OP_POLL_ADD, p[0], NULL, 0, 0, 3)->poll32_events = POLLIN;
+		TR_CHILD_CHECK(tr_submit(r) == 1);
+		if (i % 2 == 0)
+			tr_sleep_ms(2);
+		tr_prep(r, i < 2 ? IORING_OP_ASYNC_CANCEL : IORING_OP_POLL_REMOVE, -1, (void *)3, 0,
+		        0, 4);
+		TR_CHILD_CHECK(tr_submit(r) == 1);
+		for (int k = 0; k < 2; k++) {
+			TR_CHILD_CHECK(tr_wait_ms(r, &cqe, 5000) == 0);
+			canceled += cqe.user_data == 3 && cqe.res == -ECANCELED;
+			TR_CHILD_CHECK(cqe.user_data == 3 || cqe.res == 0 ||
+			               (cqe.res == -EALREADY && i < 2));
+		}
+	}
+	TR_CHILD_CHECK(canceled == 4);
+	close(p[0]);
+	close(p[1]);
+}
+
+static void let_time_pass(struct tr_ring *r)
+{
+	static const unsigned clocks[] = { 0, IORING_TIMEOUT_BOOTTIME, IORING_TIMEOUT_REALTIME };
+	struct __kernel_timespec ts = { .tv_nsec = 2000000 }, never = { .tv_sec = 1000 };
+
+	tr_prep(r, IORING_OP_TIMEOUT, -1, &never, 1, 0, 9);
+	for (size_t i = 0; i < 3; i++) {
+		tr_prep(r, IORING_OP_TIMEOUT, -1, &ts, 1, 0, 1)->timeout_flags = clocks[i];
+		TR_CHILD_CHECK(tr_submit(r) >= 1);
+		ends_with(r, 1, -ETIME);
+	}
+	tr_prep(r, IORING_OP_TIMEOUT_REMOVE, -1, (void *)9, 0, 0, 2);
+	TR_CHILD_CHECK(tr_submit(r) == 1);
+	tr_expect(r, 2, 0, 0);
+	ends_with(r, 9, -ECANCELED);
+}
+
+static void wait_without(void)
+{
+	size_t n = turn % 2 ? TIMER_CALLS : WAITING_CALLS;
+
+	strict = true;
+	if (!before_any) {
+		TR_CHILD_CHECK(tr_init(&ring, 8, 0) == 0);
+		if (clone_too) {
+			wait_for_files(&ring);
+			let_time_pass(&ring);
+		}
+	}
+	for (size_t i = 0; i < n; i++)
+		deny(waiting_calls[i], SECCOMP_RET_ERRNO | (unsigned)refusal);
+	if (before_any)
+		TR_CHILD_CHECK(tr_init(&ring, 8, 0) == 0);
+	for (int i = 0; i < 2; i++) {
+		wait_for_files(&ring);
+		wait_in_vain(&ring);
+		let_time_pass(&ring);
+	}
+	tr_exit(&ring);
+	strict = false;
+	another();
+}
+
+static void test_nothing_to_wait_with(void **state)
+{
+	static const int refusals[] = { EPERM, ENOSYS, EACCES };
+	int failed = 0;
+
+	(void)state;
+	if (SANITIZED)
+		skip();
+	for (int i = 0; i < 18; i++) {
+		int ret;
+
+		refusal = refusals[i / 6];
+		turn = (unsigned)i % 2;
+		before_any = i / 2 % 3 == 0;
+		clone_too = i / 2 % 3 == 2;
+		ret = in_child(wait_without, 10);
+		if (ret) {
+			fprintf(stderr, "error %d, %s, %s: %d\n", refusal, turn ? "timers" : "all",
+			        before_any  ? "before the first ring"
+			        : clone_too ? "after use"
+			                    : "after the first ring",
+			        ret);
+			failed++;
+		}
+	}
+	assert_int_equal(failed, 0);
+}
+
 #define LIMIT(f)                                      \
 	static void test_##f(void **state)            \
 	{                                             \
@@ -384,6 +530,7 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(test_empty_root),
 	cmocka_unit_test(test_read_only_root),
 	cmocka_unit_test(test_sandboxes),
+	cmocka_unit_test(test_nothing_to_wait_with),
 };
 
 TR_MAIN("home limits", tests)
