@@ -45,9 +45,12 @@
  * while another looks into its seat: whoever is at the events marks it.
  */
 static struct seat {
-	u32 set; /* whose events these are */
+	u32 set;   /* whose events these are */
+	u32 forks; /* when they were fetched */
 	struct epoll_event events[FU_POLLER_EVENTS];
 } seats[SEATS];
+/* How many forks lie between the first process and this one. */
+static u32 forks;
 /* Of each a tid, perhaps with BUSY, or SEIZED, or 0. Side by side, for they are searched. */
 static u32 owners[SEATS];
 
@@ -102,8 +105,12 @@ static struct seat *take_seat(u32 me)
 
 		if (!fu_load_relaxed(&owners[i]) &&
 		    __atomic_compare_exchange_n(&owners[i], &none, me, false, __ATOMIC_ACQUIRE,
-		                                __ATOMIC_RELAXED))
+		                                __ATOMIC_RELAXED)) {
+			if (fu_unlikely(seats[i].forks != forks))
+				fu_memset(&seats[i], 0, sizeof(seats[i]));
+			seats[i].forks = forks;
 			return &seats[i];
+		}
 	}
 	return NULL;
 }
@@ -463,8 +470,9 @@ void fu_leader_reset(void)
 	first_led = 0;
 	fu_memset(&parked, 0, sizeof(parked));
 	fu_memset(leads, 0, sizeof(leads));
-	fu_memset(seats, 0, sizeof(seats));
 	fu_memset(owners, 0, sizeof(owners));
+	/* The parent's events are in the seats: many pages, cleared when they are taken. */
+	forks++;
 }
 
 void fu_leader_forget(u32 set)

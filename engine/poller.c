@@ -310,6 +310,8 @@ static bool leave(void)
 		return false;
 	}
 	fu_store_relaxed(&fu_poller.tid, 0);
+	for (u32 set = 0; set < fu_poller.nr_sets; set++)
+		fu_slots_drop(set);
 	close_sets(fu_fd_close);
 	return true;
 }

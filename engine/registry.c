@@ -8,7 +8,6 @@
 
 #include "engine/entry.h"
 #include "engine/fileinfo.h"
-#include "engine/futex.h"
 #include "engine/leader.h"
 #include "engine/peers.h"
 #include "engine/poller.h"

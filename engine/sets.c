@@ -199,8 +199,7 @@ void fu_slot_free(u32 index)
 	fu_unlock(&fu_poller.slots_lock);
 }
 
-/* The set is to be closed: what is parked there is free. */
-static void drop_parked(u32 set)
+void fu_slots_drop(u32 set)
 {
 	fu_lock(&fu_poller.slots_lock);
 	for (u32 i = 0; i < fu_poller.nr_slots; i++) {
@@ -267,7 +266,6 @@ int fu_set_open(struct fu_set *set)
 
 void fu_set_close(u32 set, void (*close_fd)(int))
 {
-	drop_parked(set);
 	close_fd(fu_poller.sets[set].wakefd);
 	if (!set)
 		close_fd(fu_poller.sets[set].epfd);
@@ -356,6 +354,7 @@ void fu_poller_free_set(struct fu_ctx *ctx)
 	if (set < 2)
 		return;
 	fu_lock(&fu_poller.lock);
+	fu_slots_drop(set - 1);
 	fu_set_close(set - 1, fu_fd_close);
 	fu_lock(&fu_poller.sets[0].lock);
 	fu_slot_free(fu_poller.sets[set - 1].slot - 1);

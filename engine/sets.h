@@ -89,6 +89,8 @@ long fu_slot_named(u32 set, int name);
  * close the descriptor if it is the slot's own. The set's lock held.
  */
 void fu_slot_free(u32 index);
+/* The set is to be closed: what requests have left there is free. */
+void fu_slots_drop(u32 set);
 /* Adds `fd` to `set` as `kind` of the ring. The slot's index + 1, or 0. The set's lock held. */
 u32 fu_slot_watch(u32 set, struct fu_ctx *ctx, enum fu_slot_kind kind, int fd, u32 events);
 
