@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -76,7 +77,14 @@ static const char *check_rights(const char *path)
 	return NULL;
 }
 
-static const char *check_elf_interpreter(int fd, const Elf64_Ehdr *eh)
+static bool is_loader(const char *path)
+{
+	const char *name = strrchr(path, '/');
+
+	return strcmp(name ? name + 1 : path, GLIBC_LOADER) == 0;
+}
+
+static const char *check_elf_interpreter(int fd, const char *path, const Elf64_Ehdr *eh)
 {
 	char interp[PATH_MAX] = "";
 	const char *name;
@@ -94,6 +102,10 @@ static const char *check_elf_interpreter(int fd, const Elf64_Ehdr *eh)
 		}
 	}
 	if (!*interp) {
+		/* glibc's loader as a command preloads for the program that it is given. */
+		if (is_loader(path)) {
+			return NULL;
+		}
 		return "it is statically linked, so nothing can be preloaded";
 	}
 	name = strrchr(interp, '/') ? strrchr(interp, '/') + 1 : interp;
@@ -101,10 +113,10 @@ static const char *check_elf_interpreter(int fd, const Elf64_Ehdr *eh)
 		return "it runs on musl; the library needs glibc";
 	}
 	/* Distributions that keep glibc elsewhere still call the loader by its name. */
-	return strcmp(name, GLIBC_LOADER) == 0 ? NULL : "it does not run on glibc's loader";
+	return is_loader(name) ? NULL : "it does not run on glibc's loader";
 }
 
-static const char *check_elf(int fd, const unsigned char *head, size_t len)
+static const char *check_elf(int fd, const char *path, const unsigned char *head, size_t len)
 {
 	Elf64_Ehdr eh;
 
@@ -118,7 +130,7 @@ static const char *check_elf(int fd, const unsigned char *head, size_t len)
 	if (eh.e_machine != EM_X86_64) {
 		return "it is for another architecture; the library is for x86-64";
 	}
-	return check_elf_interpreter(fd, &eh);
+	return check_elf_interpreter(fd, path, &eh);
 }
 
 /* The interpreter of "#! /path arg", or NULL. Cuts it out of `line` in place. */
@@ -147,7 +159,7 @@ static const char *obstacle(const char *path, int depth)
 	}
 	len = read(fd, head, sizeof(head) - 1);
 	if (len >= EI_NIDENT && memcmp(head, ELFMAG, SELFMAG) == 0) {
-		why = check_elf(fd, (const unsigned char *)head, (size_t)len);
+		why = check_elf(fd, path, (const unsigned char *)head, (size_t)len);
 	} else if (len > 2 && head[0] == '#' && head[1] == '!' && depth < SCRIPT_DEPTH_MAX) {
 		const char *interpreter = script_interpreter(head);
 
