@@ -32,12 +32,13 @@ bool fu_stats_on;
 
 static struct {
 	char path[4096];
-	int busy;      /* try-lock over what follows: pid of the holder */
-	bool again;    /* atomic: who holds it is to write once more before he goes */
-	bool broken;   /* the file could not be written; said so once */
-	int pid;       /* owner of the line, 0 before there is one; set when the rest is */
-	s64 offset;    /* of the line in the file; STREAM: there is no writing it again */
-	u64 last_tick; /* read without the lock, to skip cheaply */
+	char execfn[256]; /* what was executed, as the kernel was told, without directories */
+	int busy;         /* try-lock over what follows: pid of the holder */
+	bool again;       /* atomic: who holds it is to write once more before he goes */
+	bool broken;      /* the file could not be written; said so once */
+	int pid;          /* owner of the line, 0 before there is one; set when the rest is */
+	s64 offset;       /* of the line in the file; STREAM: there is no writing it again */
+	u64 last_tick;    /* read without the lock, to skip cheaply */
 } stats;
 
 struct text {
@@ -94,11 +95,23 @@ static void put_escaped(struct text *t, const char *s)
 	}
 }
 
-/* The name the process was started by, without its directories. */
+static const char *last_part(const char *path)
+{
+	const char *name = path;
+
+	for (const char *s = path; *s; s++) {
+		if (*s == '/' && s[1]) {
+			name = s + 1;
+		}
+	}
+	return name;
+}
+
+/* The name the process was started by, without its directories; where there is no /proc, that of
+ * its file. */
 static void put_program(struct text *t)
 {
 	char arg0[1024];
-	const char *name = arg0;
 	long fd = fu_sys(SYS_openat, AT_FDCWD, "/proc/self/cmdline", O_RDONLY | O_CLOEXEC);
 	long n = fu_is_err(fd) ? fd : fu_sys(SYS_read, fd, arg0, sizeof(arg0) - 1);
 
@@ -106,12 +119,7 @@ static void put_program(struct text *t)
 		fu_sys(SYS_close, fd);
 	}
 	arg0[n > 0 ? n : 0] = '\0';
-	for (const char *s = arg0; *s; s++) {
-		if (*s == '/' && s[1]) {
-			name = s + 1;
-		}
-	}
-	put_escaped(t, name);
+	put_escaped(t, last_part(n > 0 ? arg0 : stats.execfn));
 }
 
 /* Returns the length without the blanks that fill the line up. */
@@ -217,12 +225,17 @@ static void rewrite(bool at_end)
 	fu_sys(SYS_close, fd);
 }
 
-void fu_stats_init(const char *path)
+void fu_stats_init(const char *path, const char *execfn)
 {
+	const char *name;
 	size_t len = 0;
 
 	if (!path) {
 		return;
+	}
+	name = last_part(execfn);
+	for (size_t i = 0; name[i] && i < sizeof(stats.execfn) - 1; i++) {
+		stats.execfn[i] = name[i];
 	}
 	if (path[0] != '/') {
 		long n = fu_sys(SYS_getcwd, stats.path, sizeof(stats.path) - 1);

@@ -12,8 +12,9 @@
 /* True once fu_stats_init was given a file. Written before any ring exists. */
 extern bool fu_stats_on;
 
-/* Remembers the file, made absolute. NULL: statistics are off. Opens nothing yet. */
-void fu_stats_init(const char *path);
+/* Remembers the file, made absolute. NULL: statistics are off. Opens nothing yet. `execfn` is the
+ * file that was executed. */
+void fu_stats_init(const char *path, const char *execfn);
 
 /* In a forked child: the line is the parent's, the first ring here reserves another. */
 void fu_stats_fork_child(void);

@@ -355,7 +355,7 @@ void fu_init_slow(char *const *env)
 	if (!getauxval(AT_SECURE)) {
 		fu_config_parse(env ? env : environ ? environ : initial_environment());
 	}
-	fu_stats_init(fu_config.stats);
+	fu_stats_init(fu_config.stats, fu_ptr(getauxval(AT_EXECFN)));
 	fu_process_init();
 	fu_handlers_init();
 	fu_trap_hook = on_trap;

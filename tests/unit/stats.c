@@ -67,7 +67,7 @@ static pthread_t begin(void)
 	pthread_t thread;
 
 	sigaction(SIGSYS, &act, NULL);
-	fu_stats_init(path);
+	fu_stats_init(path, "stats");
 	fu_stats_touch();
 	must(pthread_create(&thread, NULL, writes_slowly, NULL) == 0);
 	while (!fu_load_acquire(&inside))
@@ -100,7 +100,7 @@ static void has_no_descriptors_left(void)
 {
 	struct rlimit none;
 
-	fu_stats_init(path);
+	fu_stats_init(path, "stats");
 	fu_stats_touch();
 	FU_COUNT(sqes, 7);
 	must(getrlimit(RLIMIT_NOFILE, &none) == 0);
