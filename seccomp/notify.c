@@ -27,6 +27,7 @@
 #include "engine/counters.h"
 #include "engine/engine.h"
 #include "engine/entry.h"
+#include "engine/thread.h"
 #include "rings/fds.h"
 #include "rings/lock.h"
 #include "rings/sys.h"
@@ -86,21 +87,33 @@ static long serve(const struct seccomp_notif *req)
 	return ret;
 }
 
+/* Sleeps until the dispatcher has a call for it. False: the program has no thread any more. */
+static bool await_call(struct proxy *p)
+{
+	s64 patience = FU_ALONE_NS;
+
+	while (fu_load_acquire(&p->state) != PROXY_WORKING) {
+		if (fu_futex_wait(&p->state, PROXY_IDLE, patience) != -ETIMEDOUT) {
+			continue;
+		}
+		if (fu_threads_alone()) {
+			return false;
+		}
+		patience = fu_alone_next(patience);
+	}
+	return true;
+}
+
 static void *proxy_main(void *arg)
 {
 	struct proxy *p = arg;
 
 	/* To the engine this is a thread of the program: the one it stands for. */
 	fu_store_relaxed(&p->self, fu_tid_number(fu_tid()));
-	for (;;) {
-		u64 id;
-		long ret;
+	while (await_call(p)) {
+		u64 id = p->req.id;
+		long ret = serve(&p->req);
 
-		while (fu_load_acquire(&p->state) != PROXY_WORKING) {
-			fu_futex_wait(&p->state, PROXY_IDLE, -1);
-		}
-		id = p->req.id;
-		ret = serve(&p->req);
 		/*
 		 * Idle before the answer: with it the caller goes on, and its next call has to
 		 * find this proxy and no other. From here on p->req is the dispatcher's.
@@ -241,15 +254,24 @@ static void look_after(void)
 
 static void *dispatcher_main(void *arg)
 {
+	s64 patience = FU_ALONE_NS;
+
 	(void)arg;
 	for (;;) {
 		struct pollfd fd = { .fd = listener, .events = POLLIN };
 		struct seccomp_notif req = { 0 };
-		int timeout = fu_load_acquire(&n_working) ? LOOK_MS : -1;
-		long n = fu_sys(SYS_poll, &fd, 1, timeout);
+		bool watches = fu_load_acquire(&n_working);
+		long n = fu_sys(SYS_poll, &fd, 1, watches ? LOOK_MS : patience / 1000000);
 
-		if (n == 0) {
+		if (n == 0 && watches) {
 			look_after();
+			continue;
+		}
+		if (n == 0) {
+			if (fu_threads_alone()) {
+				return NULL;
+			}
+			patience = fu_alone_next(patience);
 			continue;
 		}
 		if (fu_sys(SYS_ioctl, listener, IOCTL_NOTIF_RECV, &req) == 0) {
