@@ -11,8 +11,8 @@
  * runs between a lock and its unlock.
  *
  * Lock order, outermost first:
- * ctrl.submit_lock -> ctx.lock -> poller -> registry -> pool, timers -> ctrl.cq_lock -> pipe ->
- * limit of descriptors -> allocator.
+ * ctrl.submit_lock -> ctx.lock -> poller -> registry -> tasks -> pool, timers -> ctrl.cq_lock ->
+ * pipe -> limit of descriptors -> allocator.
  */
 #ifndef FU_LOCK_H
 #define FU_LOCK_H
