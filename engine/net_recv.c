@@ -16,6 +16,7 @@
 
 #include <errno.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
@@ -347,14 +348,18 @@ static s32 ask_inq(struct fu_req *req)
 	return left;
 }
 
-/* TCP counts the end of the stream as something that is left. */
+/* TCP counts the end of the stream as something that is left, if it is the peer's doing. */
 static bool ends_tcp(struct fu_req *req)
 {
 	s32 protocol = 0;
-	u32 len = sizeof(protocol);
+	u32 len = sizeof(protocol), state_len = 1;
+	u8 state = 0; /* the first byte of struct tcp_info */
 
-	return fu_sys(SYS_getsockopt, req->fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &len) == 0 &&
-	       protocol == IPPROTO_TCP;
+	if (fu_sys(SYS_getsockopt, req->fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &len) < 0 ||
+	    protocol != IPPROTO_TCP ||
+	    fu_sys(SYS_getsockopt, req->fd, IPPROTO_TCP, TCP_INFO, &state, &state_len) < 0)
+		return false;
+	return state != TCP_ESTABLISHED && state != TCP_FIN_WAIT1 && state != TCP_FIN_WAIT2;
 }
 
 /* Whether a socket that filled all there was room for holds more. */
@@ -441,7 +446,7 @@ static int recv_own(struct fu_req *req, struct recv *rv, u32 flags)
 	}
 	if (ret < 0)
 		return (int)ret;
-	rest = ret ? may_have_more && has_rest(req) : ends_tcp(req);
+	rest = (!ret || may_have_more) && has_rest(req);
 	fu_req_result(req, (s32)ret, rest ? IORING_CQE_F_SOCK_NONEMPTY : 0);
 	return FU_DONE;
 }

@@ -339,6 +339,10 @@ static void test_peek_leaves(void **state)
 	tr_prep(&r, IORING_OP_RECV, fds[1], buf, sizeof(buf), 0, 1)->msg_flags = MSG_PEEK;
 	assert_int_equal(tr_submit(&r), 1);
 	tr_expect(&r, 1, 5, IORING_CQE_F_SOCK_NONEMPTY);
+	/* Nor does who asks for nothing take anything. */
+	tr_prep(&r, IORING_OP_RECV, fds[1], buf, 0, 0, 1);
+	assert_int_equal(tr_submit(&r), 1);
+	tr_expect(&r, 1, 0, IORING_CQE_F_SOCK_NONEMPTY);
 	tr_prep(&r, IORING_OP_RECV, fds[1], buf, sizeof(buf), 0, 1);
 	assert_int_equal(tr_submit(&r), 1);
 	tr_expect(&r, 1, 5, 0);
@@ -403,6 +407,11 @@ static void test_end_is_left(void **state)
 		assert_int_equal(cqe.res, i ? 0 : 5);
 		assert_int_equal(cqe.flags, IORING_CQE_F_SOCK_NONEMPTY);
 	}
+	/* Not so an end of one's own making. */
+	assert_int_equal(shutdown(fds[0], SHUT_RD), 0);
+	tr_prep(&r, IORING_OP_RECV, fds[0], buf, 5, 0, 3);
+	assert_int_equal(tr_submit(&r), 1);
+	tr_expect(&r, 3, 0, 0);
 	tr_exit(&r);
 	close(fds[0]);
 	close(fds[1]);
