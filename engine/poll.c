@@ -19,7 +19,7 @@
 #include "engine/thread.h"
 #include "rings/sys.h"
 
-#define ALWAYS (EPOLLERR | EPOLLHUP)
+#define ALWAYS (EPOLLERR | EPOLLHUP | EPOLLRDHUP)
 
 #define KCMP_FILE 0
 
@@ -157,7 +157,7 @@ void fu_fd_written(void)
 /* What the file is ready for now, or -errno. */
 static long ready_now(struct fu_req *req, u32 events)
 {
-	struct pollfd pfd = { .fd = req->fd, .events = (short)events };
+	struct pollfd pfd = { .fd = req->fd, .events = (short)(events | ALWAYS) };
 	long n = fu_sys(SYS_poll, &pfd, 1, 0);
 
 	if (n < 0)

@@ -258,6 +258,36 @@ static void test_multishot_once(void **state)
 	close(fd);
 }
 
+/* That the other side writes no more is told without being asked for. */
+static void test_half_closed(void **state)
+{
+	int s[2];
+
+	(void)state;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, s), 0);
+	prep_poll(s[0], POLLIN, 1);
+	assert_int_equal(tr_submit(&ring), 1);
+	prep_poll(s[0], POLLPRI, 2);
+	assert_int_equal(tr_submit(&ring), 1);
+	tr_prep(&ring, IORING_OP_POLL_ADD, s[0], NULL, IORING_POLL_ADD_MULTI, 0, 3)->poll32_events =
+	        POLLIN;
+	assert_int_equal(tr_submit(&ring), 1);
+	assert_int_equal(shutdown(s[1], SHUT_WR), 0);
+	for (unsigned i = 0; i < 3; i++) {
+		struct io_uring_cqe cqe;
+
+		assert_int_equal(tr_wait(&ring, &cqe), 0);
+		assert_int_equal(cqe.res, cqe.user_data == 2 ? POLLRDHUP : POLLIN | POLLRDHUP);
+		assert_int_equal(cqe.flags, cqe.user_data == 3 ? IORING_CQE_F_MORE : 0);
+	}
+	/* And at once when it is so already. */
+	prep_poll(s[0], POLLOUT, 4);
+	assert_int_equal(tr_submit(&ring), 1);
+	expect(4, POLLOUT | POLLRDHUP);
+	close(s[0]);
+	close(s[1]);
+}
+
 static const struct CMUnitTest tests[] = {
 	ON_RING(test_ready_at_once),
 	ON_RING(test_waits_once),
@@ -267,6 +297,7 @@ static const struct CMUnitTest tests[] = {
 	ON_RING(test_in_and_out_apart),
 	ON_RING(test_closed_while_polled),
 	ON_RING(test_flags),
+	ON_RING(test_half_closed),
 	ON_RING(test_update_keeps_kind),
 	ON_RING(test_multishot_once),
 };
