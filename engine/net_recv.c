@@ -711,12 +711,17 @@ static int recv_provided(struct fu_req *req, struct recv *rv, u32 issue_flags)
 	}
 }
 
-/* What is no socket is that first of all; unless it is to be polled first, and cannot be. */
+static bool is_socket(const struct fu_req *req)
+{
+	return fu_sock_option(req->fd, SO_TYPE) != -ENOTSOCK;
+}
+
+/* What is no socket is that first of all; unless RECV is to poll it first, and cannot. */
 static int of_other_file(struct fu_req *req, const struct recv *rv, int ret)
 {
-	if (ret == -ENOBUFS && fu_sock_option(req->fd, SO_TYPE) == -ENOTSOCK)
+	if (ret == -ENOBUFS && !is_socket(req))
 		ret = -ENOTSOCK;
-	if (ret == -ENOTSOCK && (rv->flags & IORING_RECVSEND_POLL_FIRST) &&
+	if (ret == -ENOTSOCK && !rv->msg && (rv->flags & IORING_RECVSEND_POLL_FIRST) &&
 	    (req->flags & FU_REQ_NO_ARM))
 		ret = -EAGAIN;
 	return ret;
@@ -734,7 +739,7 @@ int fu_recv_issue(struct fu_req *req, u32 issue_flags)
 	if (issue_flags & FU_ISSUE_NONBLOCK) {
 		flags |= MSG_DONTWAIT;
 		if ((rv->flags & IORING_RECVSEND_POLL_FIRST) && !(issue_flags & FU_ISSUE_RETRY))
-			return -EAGAIN;
+			return rv->msg && !is_socket(req) ? -ENOTSOCK : -EAGAIN;
 		/* A worker is not the place for a request that goes on for ever. */
 		if ((req->flags & FU_REQ_MULTISHOT) && (issue_flags & FU_ISSUE_WORKER))
 			return -EAGAIN;

@@ -384,6 +384,28 @@ static void test_bundle_of_segments(void **state)
 	close(fds[1]);
 }
 
+/* RECVMSG sees at once that there is no socket, RECV when it has waited. */
+static void test_poll_first_elsewhere(void **state)
+{
+	struct msghdr msg = { .msg_iovlen = 0 };
+	struct tr_ring r;
+	char c;
+	int p[2];
+
+	(void)state;
+	assert_int_equal(tr_init(&r, 8, 0), 0);
+	assert_int_equal(pipe(p), 0);
+	tr_prep(&r, IORING_OP_RECV, p[0], &c, 1, 0, 1)->ioprio = IORING_RECVSEND_POLL_FIRST;
+	tr_prep(&r, IORING_OP_RECVMSG, p[0], &msg, 1, 0, 2)->ioprio = IORING_RECVSEND_POLL_FIRST;
+	assert_int_equal(tr_submit(&r), 2);
+	tr_expect(&r, 2, -ENOTSOCK, 0);
+	assert_int_equal(write(p[1], "x", 1), 1);
+	tr_expect(&r, 1, -ENOTSOCK, 0);
+	tr_exit(&r);
+	close(p[0]);
+	close(p[1]);
+}
+
 /* The end of a TCP stream counts as something that is left to receive. */
 static void test_end_is_left(void **state)
 {
@@ -458,6 +480,7 @@ int main(void)
 		cmocka_unit_test(test_commands),
 		cmocka_unit_test(test_end_is_left),
 		cmocka_unit_test(test_peek_leaves),
+		cmocka_unit_test(test_poll_first_elsewhere),
 		cmocka_unit_test(test_bundle_of_segments),
 		cmocka_unit_test(test_read_and_receive),
 	};
