@@ -1,17 +1,21 @@
 /*
  * Copies to and from the program's memory through process_vm_readv and
  * process_vm_writev on ourselves. Where a sandbox forbids those, a pipe does it:
- * write(2) reads the bad pointer for us, read(2) writes it.
+ * write(2) reads the bad pointer for us, read(2) writes it. Where there is no pipe
+ * to be had either, the kernel is asked whether each page can be read or written,
+ * and then it is: that is safe unless another thread unmaps it in between.
  */
 #include "rings/user.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 
 #include "rings/fds.h"
 #include "rings/lock.h"
+#include "rings/mem.h"
 #include "rings/sys.h"
 
 #define PIPE_STEP 4096UL
@@ -72,13 +76,14 @@ static void empty_pipe(void)
 		;
 }
 
+/* 0, -EFAULT, or -EPERM if there is no pipe. */
 static int copy_by_pipe(void *dst, const void *src, size_t n)
 {
 	int ret = 0;
 
 	fu_lock(&pipe_lock);
 	if (!have_pipe())
-		ret = -EFAULT;
+		ret = -EPERM;
 	while (n && !ret) {
 		size_t step = n < PIPE_STEP ? n : PIPE_STEP;
 		long done = fu_sys(SYS_write, pipe_fds[1], src, step);
@@ -119,6 +124,39 @@ static long copy_vm(long nr, struct iovec *local, struct iovec *user)
 	return ret;
 }
 
+/* A change of the signal mask in an impossible way reads its argument and does nothing. */
+static bool faults(const void *user)
+{
+	return fu_sys(SYS_rt_sigprocmask, ~0U >> 1, user, 0, sizeof(u64)) == -EFAULT;
+}
+
+/* Adding nothing to a word writes it. It may wake somebody who waits on it, for nothing. */
+static bool faults_to_write(void *word)
+{
+	static u32 own;
+	const u32 op = FUTEX_OP(FUTEX_OP_ADD, 0, FUTEX_OP_CMP_LT, 0x800);
+
+	return fu_sys(SYS_futex, &own, FUTEX_WAKE_OP, 0, 0, word, op) == -EFAULT;
+}
+
+static int copy_by_looking(bool write, void *local, void *user, size_t n)
+{
+	uintptr_t at = (uintptr_t)user, end = at + n;
+
+	if (!fu_user_range_ok(at, n))
+		return -EFAULT;
+	/* An aligned word of each page. */
+	for (uintptr_t p = at; p < end; p = (p | (FU_PAGE - 1)) + 1) {
+		if (write ? faults_to_write(fu_ptr(p & ~3ULL)) : faults(fu_ptr(p & ~7ULL)))
+			return -EFAULT;
+	}
+	if (write)
+		fu_memcpy(user, local, n);
+	else
+		fu_memcpy(local, user, n);
+	return 0;
+}
+
 static int copy_user(long nr, void *local, void *user, size_t n)
 {
 	struct iovec l = { local, n }, u = { user, n };
@@ -134,9 +172,11 @@ static int copy_user(long nr, void *local, void *user, size_t n)
 			return -EFAULT;
 		fu_store_relaxed(&vm_denied, true);
 	}
-	if (nr == SYS_process_vm_readv)
-		return copy_by_pipe(local, user, n);
-	return copy_by_pipe(user, local, n);
+	ret = nr == SYS_process_vm_readv ? copy_by_pipe(local, user, n)
+	                                 : copy_by_pipe(user, local, n);
+	if (ret == -EPERM)
+		ret = copy_by_looking(nr == SYS_process_vm_writev, local, user, n);
+	return (int)ret;
 }
 
 int fu_copy_from_user(void *dst, const void *user_src, size_t n)
@@ -156,12 +196,6 @@ bool fu_user_segments_ok(const struct iovec *iov, u32 nr)
 			return false;
 	}
 	return true;
-}
-
-/* A change of the signal mask in an impossible way reads its argument and does nothing. */
-static bool faults(const void *user)
-{
-	return fu_sys(SYS_rt_sigprocmask, ~0U >> 1, user, 0, sizeof(u64)) == -EFAULT;
 }
 
 bool fu_user_readable(const void *user, size_t n)

@@ -305,6 +305,29 @@ static const int denied[] = {
 static unsigned turn;
 static bool before_any, clone_too;
 
+/* Denied as well, for the engine's ways to the program's memory. */
+static const int copying_calls[] = { SYS_process_vm_readv, SYS_process_vm_writev, SYS_pipe2 };
+
+static void no_way_to_memory(void)
+{
+	struct __kernel_timespec ts = { .tv_nsec = 2000000 };
+	struct io_uring_params p = { 0 };
+	char *page = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	strict = true;
+	TR_CHILD_CHECK(tr_init(&ring, 8, 0) == 0);
+	for (size_t i = 0; i < 3; i++)
+		deny(copying_calls[i], SECCOMP_RET_ERRNO | EPERM);
+	tr_prep(&ring, IORING_OP_TIMEOUT, -1, &ts, 1, 0, 1);
+	tr_prep(&ring, IORING_OP_TIMEOUT, -1, (void *)8, 1, 0, 2);
+	TR_CHILD_CHECK(tr_submit(&ring) == 2);
+	ends_with(&ring, 2, -EFAULT);
+	ends_with(&ring, 1, -ETIME);
+	TR_CHILD_CHECK(tr_sys_setup(8, (void *)page) == -EFAULT);
+	TR_CHILD_CHECK(tr_sys_setup(8, (void *)8) == -EFAULT);
+	TR_CHILD_CHECK(tr_sys_setup(8, &p) >= 0 && p.sq_entries == 8);
+}
+
 static void sandboxed(void)
 {
 	if (!before_any) {
@@ -518,6 +541,14 @@ LIMIT(no_stack_limit)
 LIMIT(empty_root)
 LIMIT(read_only_root)
 
+static void test_no_way_to_memory(void **state)
+{
+	(void)state;
+	if (SANITIZED)
+		skip();
+	assert_int_equal(in_child(no_way_to_memory, 30), 0);
+}
+
 static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(test_no_processes),
 	cmocka_unit_test(test_few_processes),
@@ -530,6 +561,7 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(test_empty_root),
 	cmocka_unit_test(test_read_only_root),
 	cmocka_unit_test(test_sandboxes),
+	cmocka_unit_test(test_no_way_to_memory),
 	cmocka_unit_test(test_nothing_to_wait_with),
 };
 
