@@ -11,9 +11,10 @@
 #include "rings/sys.h"
 
 /*
- * They start here, or at half the soft limit. A process with threads pays ten
- * milliseconds and more (an RCU grace period) whenever the kernel has to enlarge its
- * descriptor table; 64 numbers are there from the start.
+ * They start here, or at half the soft limit: where no program puts descriptors of its own by
+ * number. A process with threads pays ten milliseconds and more (an RCU grace period) whenever the
+ * kernel has to enlarge its descriptor table; 64 numbers are there from the start, and more
+ * once there has been a higher one.
  */
 #define HIGH_FD          960U
 #define HIGH_FD_THREADED 48U
@@ -86,13 +87,15 @@ u32 fu_fd_next_engine(u32 first, u32 last)
 
 bool fu_threaded;
 
+/* The descriptor table has been enlarged; any thread writes it. */
+static bool enlarged;
+
 /* Half the soft limit as it was last looked at, 0 before that; any thread writes it. */
 static u64 half_limit;
 
-/* `look`: the limit may have changed. */
-static u64 high_base(bool look)
+/* Where they start if the table may be enlarged. `look`: the limit may have changed. */
+static u64 wide_base(bool look)
 {
-	u64 base = fu_load_relaxed(&fu_threaded) ? HIGH_FD_THREADED : HIGH_FD;
 	u64 half = fu_load_relaxed(&half_limit);
 	struct rlimit lim;
 
@@ -102,7 +105,16 @@ static u64 high_base(bool look)
 			half = lim.rlim_cur / 2;
 		fu_store_relaxed(&half_limit, half);
 	}
-	return half < base ? half : base;
+	return half < HIGH_FD ? half : HIGH_FD;
+}
+
+static u64 high_base(bool look)
+{
+	u64 base = wide_base(look);
+
+	if (base > HIGH_FD_THREADED && fu_load_relaxed(&fu_threaded) && !fu_load_relaxed(&enlarged))
+		base = HIGH_FD_THREADED;
+	return base;
 }
 
 /*
@@ -167,6 +179,8 @@ int fu_fd_dup_high(int fd)
 		ret = fu_sys(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 3);
 	if (ret >= 0)
 		mark((int)ret);
+	if (!fu_load_relaxed(&enlarged) && ret >= (long)wide_base(false))
+		fu_store_relaxed(&enlarged, true);
 	return (int)ret;
 }
 
