@@ -3,6 +3,7 @@
 
 #include <errno.h>
 
+#include "engine/entry.h"
 #include "rings/fds.h"
 #include "rings/sys.h"
 #include "rings/user.h"
@@ -54,6 +55,7 @@ static long reg_eventfd(struct fu_ctx *ctx, void *arg, u32 nr, bool async)
 	ret = fu_fd_dup_high(fd);
 	if (ret < 0)
 		return ret;
+	fu_fd_aliased(fd, ret);
 	fu_store_relaxed(&ctx->evfd_async, async);
 	fu_store_release(&ctx->evfd, ret);
 	return 0;

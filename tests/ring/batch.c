@@ -440,6 +440,9 @@ static void test_deferred(void **state)
 	close(direct);
 }
 
+/* A child's exit status where the kernel has no inotify. */
+#define NO_INOTIFY 2
+
 /* What an inotify descriptor has to say, as one mask. */
 static uint32_t events_of(int ino)
 {
@@ -470,7 +473,7 @@ static void write_blocks(int fd)
 /* Another process follows a file that grows by batches of writes. */
 static void test_watched_by_others(void **state)
 {
-	int ready[2], path_fd = file;
+	int ready[2], path_fd = file, status;
 	char path[64], c;
 	pid_t pid;
 
@@ -481,16 +484,22 @@ static void test_watched_by_others(void **state)
 	if (pid == 0) {
 		int ino = inotify_init1(0);
 
+		close(ready[0]);
+		if (ino < 0)
+			_exit(NO_INOTIFY);
 		TR_CHILD_CHECK(inotify_add_watch(ino, path, IN_MODIFY) >= 0);
 		TR_CHILD_CHECK(write(ready[1], "x", 1) == 1);
 		alarm(30);
 		_exit(events_of(ino) & IN_MODIFY ? 0 : 1);
 	}
-	assert_int_equal(read(ready[0], &c, 1), 1);
-	write_blocks(file);
-	assert_int_equal(tr_wait_child(pid), 0);
-	close(ready[0]);
 	close(ready[1]);
+	if (read(ready[0], &c, 1) == 1)
+		write_blocks(file);
+	status = tr_wait_child(pid);
+	close(ready[0]);
+	if (status == NO_INOTIFY)
+		skip();
+	assert_int_equal(status, 0);
 }
 
 /* The process watches its own file, which it reads and writes directly. */
@@ -503,7 +512,7 @@ static void test_watched(void **state)
 #ifdef __SANITIZE_THREAD__
 	skip(); /* Without the preload layer the engine does not hear of inotify. */
 #endif
-	if (fd < 0)
+	if (fd < 0 || ino < 0)
 		skip();
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", file);
 	assert_true(inotify_add_watch(ino, path, IN_MODIFY | IN_ACCESS) >= 0);
