@@ -291,7 +291,7 @@ int fu_thread_start(void *(*fn)(void *), void *arg)
 
 	if (!c.start)
 		return -ENOMEM;
-	fu_store_relaxed(&fu_threaded, true);
+	fu_fds_threaded();
 	*c.start = (struct start){ fn, arg };
 	/* A program without libpthread, on a glibc that keeps threads there, has none of these. */
 	if (!c.set_stack || !fu_pthread_create) {

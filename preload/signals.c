@@ -443,7 +443,7 @@ FU_EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attr,
 	int ret;
 
 	fu_init();
-	fu_store_relaxed(&fu_threaded, true);
+	fu_fds_threaded();
 	__atomic_fetch_add(&fu_init_threads, 1, __ATOMIC_RELAXED);
 	start = fu_unlikely(fu_sigsys_blocked) ? take_start() : NULL;
 	if (!start) {

@@ -13,8 +13,8 @@
 /*
  * They start here, or at half the soft limit: where no program puts descriptors of its own by
  * number. A process with threads pays ten milliseconds and more (an RCU grace period) whenever the
- * kernel has to enlarge its descriptor table; 64 numbers are there from the start, and more
- * once there has been a higher one.
+ * kernel has to enlarge its descriptor table, so that is done before the first one; where it
+ * was not, there are 64 numbers from the start.
  */
 #define HIGH_FD          960U
 #define HIGH_FD_THREADED 48U
@@ -115,6 +115,28 @@ static u64 high_base(bool look)
 	if (base > HIGH_FD_THREADED && fu_load_relaxed(&fu_threaded) && !fu_load_relaxed(&enlarged))
 		base = HIGH_FD_THREADED;
 	return base;
+}
+
+/* While this is the only thread to enlarge the table takes no time. */
+static void enlarge(void)
+{
+	long ret = -EBADF;
+
+	for (int fd = 0; fd <= 2 && ret == -EBADF; fd++)
+		ret = fu_sys(SYS_fcntl, fd, F_DUPFD_CLOEXEC, wide_base(true));
+	if (ret < 0)
+		return;
+	fu_sys(SYS_close, ret);
+	fu_store_relaxed(&enlarged, true);
+}
+
+void fu_fds_threaded(void)
+{
+	if (fu_likely(fu_load_relaxed(&fu_threaded)))
+		return;
+	if (!fu_load_relaxed(&enlarged))
+		enlarge();
+	fu_store_relaxed(&fu_threaded, true);
 }
 
 /*

@@ -8,10 +8,11 @@
 #include "rings/types.h"
 
 /*
- * Whether the process may have more than one thread: set by the preload layer, which sees
- * the first one being made. Only a matter of speed.
+ * Whether the process may have more than one thread: said by whoever makes one, before it is there.
+ * Only a matter of speed.
  */
 extern bool fu_threaded;
+void fu_fds_threaded(void);
 
 /* Allocates the marks; without it (or without memory) nothing is marked. */
 void fu_fds_init(void);

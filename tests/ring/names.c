@@ -285,6 +285,45 @@ static void test_others_close(void **state)
 	pthread_join(t, NULL);
 }
 
+static void *waits_for_nothing(void *arg)
+{
+	static char c;
+	struct tr_ring r;
+	int *fd = arg;
+
+	if (tr_init(&r, 32, 0))
+		abort();
+	for (unsigned i = 0; i < 32; i++)
+		tr_prep(&r, IORING_OP_READ, *fd, &c, 1, 0, i);
+	if (tr_submit(&r) != 32)
+		abort();
+	/* Any number that is not open is the program's to use. */
+	for (int number = 32; number < 256; number++) {
+		if (fcntl(number, F_GETFD) >= 0)
+			continue;
+		if (dup2(*fd, number) != number)
+			abort();
+		close(number);
+	}
+	tr_exit(&r);
+	return NULL;
+}
+
+/* By the first thread, and by another one in a child. */
+static void test_numbers_are_free(void **state)
+{
+	pid_t pid = fork();
+
+	(void)state;
+	if (pid == 0) {
+		tr_exit(&ring);
+		tr_in_thread(waits_for_nothing, &sv[0]);
+		_exit(0);
+	}
+	assert_int_equal(tr_wait_child(pid), 0);
+	waits_for_nothing(&sv[0]);
+}
+
 static const struct CMUnitTest tests[] = {
 	ON_RING(test_number_is_anothers),
 	ON_RING(test_slot_is_anothers),
@@ -295,6 +334,7 @@ static const struct CMUnitTest tests[] = {
 	ON_RING(test_rings_in_turn),
 	ON_RING(test_processes_in_turn),
 	ON_RING(test_others_close),
+	ON_RING(test_numbers_are_free),
 };
 
 TR_MAIN("names", tests)
