@@ -14,6 +14,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 
@@ -317,6 +318,13 @@ static bool is_socket(int fd)
 	return fu_sys(SYS_fstat, fd, &st) == 0 && S_ISSOCK(st.st_mode);
 }
 
+/* A write of nothing: an empty datagram. */
+static long send_empty(struct fu_req *req, bool block)
+{
+	return block ? fu_sys_block(&req->cancelled, SYS_sendto, req->fd, 0, 0, 0, 0, 0)
+	             : fu_sys(SYS_sendto, req->fd, 0, 0, MSG_DONTWAIT, 0, 0);
+}
+
 static long transfer(struct fu_req *req, struct rw *rw, int flags, bool block)
 {
 	long nr = rw->write ? SYS_pwritev2 : SYS_preadv2;
@@ -326,6 +334,9 @@ static long transfer(struct fu_req *req, struct rw *rw, int flags, bool block)
 	u64 pos = rw->pos;
 	long ret;
 
+	if (fu_unlikely(rw->write && !rw->len) && !rw->vectored && (!pos || pos == ~0ULL) &&
+	    is_socket(req->fd))
+		return send_empty(req, block);
 	for (;;) {
 		if (block)
 			ret = fu_sys_block(&req->cancelled, nr, req->fd, (long)iov, segs, (long)pos,

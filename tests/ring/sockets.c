@@ -406,6 +406,30 @@ static void test_poll_first_elsewhere(void **state)
 	close(p[1]);
 }
 
+/* To write nothing is to send an empty datagram, and nothing to a stream. */
+static void test_write_nothing(void **state)
+{
+	struct tr_ring r;
+	int fds[2];
+	char buf[8];
+
+	(void)state;
+	assert_int_equal(tr_init(&r, 8, 0), 0);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_DGRAM, 0, fds), 0);
+	assert_int_equal(tr_do(&r, IORING_OP_WRITE, fds[0], buf, 0, 0), 0);
+	assert_int_equal(tr_do(&r, IORING_OP_WRITE, fds[0], "x", 1, 0), 1);
+	assert_int_equal(tr_do(&r, IORING_OP_RECV, fds[1], buf, 8, 0), 0);
+	assert_int_equal(tr_do(&r, IORING_OP_RECV, fds[1], buf, 8, 0), 1);
+	close(fds[0]);
+	close(fds[1]);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
+	assert_int_equal(tr_do(&r, IORING_OP_WRITE, fds[0], buf, 0, 0), 0);
+	assert_int_equal(recv(fds[1], buf, 8, MSG_DONTWAIT), -1);
+	tr_exit(&r);
+	close(fds[0]);
+	close(fds[1]);
+}
+
 /* The end of a TCP stream counts as something that is left to receive. */
 static void test_end_is_left(void **state)
 {
@@ -480,6 +504,7 @@ int main(void)
 		cmocka_unit_test(test_commands),
 		cmocka_unit_test(test_end_is_left),
 		cmocka_unit_test(test_peek_leaves),
+		cmocka_unit_test(test_write_nothing),
 		cmocka_unit_test(test_poll_first_elsewhere),
 		cmocka_unit_test(test_bundle_of_segments),
 		cmocka_unit_test(test_read_and_receive),
