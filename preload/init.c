@@ -1,7 +1,8 @@
 /*
  * The order of the start: switches, the real functions, the scan; and, only if
  * an object with call sites turns up, the signal handler and the filter. A
- * process without one has paid for the scan and owns nothing.
+ * process without one has paid for the scan and owns nothing, but for the
+ * handler once it blocks SIGSYS (signals.c).
  */
 #include <errno.h>
 #include <sys/auxv.h>
