@@ -316,6 +316,16 @@ bool fu_leader_still(struct fu_ctx *ctx)
 	return fu_likely(set >= 0 && (u32)set == fu_poller_set(ctx));
 }
 
+bool fu_leader_holds(u32 set)
+{
+	u32 tid = leader(set);
+	const struct seat *seat = tid && tid != fu_tid() ? seat_of(tid) : NULL;
+
+	/* The kernel has written them before it tells another that there are none. */
+	return seat && !fu_load_relaxed(&leads[set].away) &&
+	       fu_load_acquire((const u32 *)(const void *)&seat->events[0]);
+}
+
 void fu_leader_listen(struct fu_ctx *ctx)
 {
 	__atomic_store_n(&ctx->leader_listens, 1, __ATOMIC_SEQ_CST);

@@ -33,6 +33,12 @@ void fu_leader_leave(void);
 /* Nothing if the calling thread is not counted. */
 void fu_leader_not_waiting(void);
 
+/*
+ * Whether the set's leader, another thread, has events that it has not handled yet. Not while it
+ * runs a signal handler, from which it may not come back.
+ */
+bool fu_leader_holds(u32 set);
+
 /* A CQE was posted in ctx: wakes the leader if that is what it waits for. */
 void fu_leader_wake(struct fu_ctx *ctx);
 /* The calling thread has fetched a wake-up of the set: sends it on if it was meant for the leader.

@@ -186,7 +186,10 @@ static u32 handled(u64 handlers)
 	return (u32)(handlers / HANDLED);
 }
 
-/* What others have fetched before us is to be seen as well, unless it takes them too long. */
+/*
+ * What others have fetched before us is to be seen as well, unless it takes them too long. A leader
+ * that sleeps has fetched what lies in its seat, though it has not begun to handle it.
+ */
 static void await_handlers(u32 set)
 {
 	static const struct timespec nap = { 0, NAP_NS };
@@ -196,7 +199,7 @@ static void await_handlers(u32 set)
 	/* Not for those that begin later. */
 	for (int i = 0; i < HARVEST_YIELDS + HARVEST_NAPS; i++) {
 		now = fu_load_acquire(handlers);
-		if (handled(now) - handled(first) >= (u32)first)
+		if (handled(now) - handled(first) >= (u32)first && !fu_leader_holds(set))
 			break;
 		if (i < HARVEST_YIELDS)
 			fu_sys(SYS_sched_yield);
@@ -205,26 +208,35 @@ static void await_handlers(u32 set)
 	}
 }
 
-static void harvest(u32 set)
+/* Returns whether there was anything to look at. `own`: a ring has chosen the set. */
+static bool harvest(u32 set, bool own)
 {
-	if (fu_likely(!fu_load_relaxed(&fu_poller.sets[set].requests)))
-		return;
+	/* A request leaves the set before it is seen to have completed, but while that is handled.
+	 */
+	if (fu_likely(!fu_load_acquire(&fu_poller.sets[set].requests))) {
+		if (fu_likely(!own || !(u32)fu_load_acquire(&fu_poller.sets[set].handlers)))
+			return false;
+		await_handlers(set);
+		return true;
+	}
 	/* No handler of the program may jump away from events that have been fetched. */
 	fu_critical_enter();
 	if (harvest_set(set))
 		fu_registry_reap();
 	fu_critical_leave();
 	await_handlers(set);
+	return true;
 }
 
-void fu_poller_harvest(const struct fu_ctx *ctx)
+bool fu_poller_harvest(const struct fu_ctx *ctx)
 {
-	if (ctx) {
-		harvest(fu_poller_set(ctx));
-		return;
-	}
+	bool looked = false;
+
+	if (ctx)
+		return harvest(fu_poller_set(ctx), fu_load_relaxed(&ctx->poll_set) != 0);
 	for (u32 set = 0; set < fu_poller_sets(); set++)
-		harvest(set);
+		looked |= harvest(set, true);
+	return looked;
 }
 
 /* fu_poller.lock held, no slot in use, no ring left. */
@@ -290,8 +302,10 @@ void fu_poller_handle(u32 set, struct epoll_event *events, u32 n)
 	begin_handling(set);
 	reap = handle(set, events, n);
 	end_handling(set);
-	for (u32 i = 0; i < n; i++)
+	for (u32 i = 1; i < n; i++)
 		events[i].events = 0;
+	/* The first is looked at by others (fu_leader_holds). */
+	fu_store_relaxed((u32 *)(void *)&events[0], 0);
 	if (reap)
 		fu_registry_reap();
 	fu_critical_leave();

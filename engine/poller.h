@@ -32,10 +32,10 @@ void fu_poller_free_set(struct fu_ctx *ctx);
 /*
  * Handles what is ready now on the calling thread. In the kernel an event that precedes a
  * system call has been dealt with when the call returns; a program may rely on that, and
- * the poller's thread may not have been scheduled yet. Of one ring's set, or all (NULL). No lock
- * held.
+ * the poller's thread may not have been scheduled yet. Of one ring's set, or all (NULL). Returns
+ * whether anything may have come of it. No lock held.
  */
-void fu_poller_harvest(const struct fu_ctx *ctx);
+bool fu_poller_harvest(const struct fu_ctx *ctx);
 /* Whether there is anything in the ring's set, or of it in the kernel's AIO, to wait for. A hint.
  */
 bool fu_poller_has_requests(const struct fu_ctx *ctx);

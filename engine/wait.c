@@ -223,10 +223,8 @@ long fu_wait_cqes(struct fu_ctx *ctx, u32 min_complete, const struct fu_wait_arg
 		min_complete = ring->cq_entries;
 	if (fu_cq_ready(ring) >= min_complete) {
 		/* What has happened before this call is part of what it shows. */
-		if (fu_poller_has_requests(ctx)) {
-			fu_poller_harvest(ctx);
+		if (fu_poller_harvest(ctx))
 			run_pending(ctx);
-		}
 		return 0;
 	}
 	ret = get_mask(&w);
