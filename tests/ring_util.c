@@ -440,6 +440,19 @@ bool tr_has_rwf(int fd, int flag)
 	return preadv2(fd, &iov, 1, -1, flag) >= 0 || errno != EOPNOTSUPP;
 }
 
+bool tr_has_pipe_nowait(void)
+{
+	int p[2];
+	bool has;
+
+	assert_int_equal(pipe(p), 0);
+	assert_int_equal(write(p[1], "x", 1), 1);
+	has = tr_has_rwf(p[0], RWF_NOWAIT);
+	close(p[0]);
+	close(p[1]);
+	return has;
+}
+
 void *tr_in_thread(void *(*fn)(void *), void *arg)
 {
 	pthread_t thread;

@@ -104,6 +104,8 @@ bool tr_has_op(struct tr_ring *r, int op);
 bool tr_has_rwf(int fd, int flag);
 /* Runs fn(arg) in a thread of its own, to its end; what it returns. Fails the test without one. */
 void *tr_in_thread(void *(*fn)(void *), void *arg);
+/* Whether the kernel reads pipes without waiting (since 6.4); else a worker has to. */
+bool tr_has_pipe_nowait(void);
 /* Waits for a child and returns its exit status, 128 + signal if it was killed. */
 int tr_wait_child(pid_t pid);
 

@@ -73,6 +73,8 @@ static int take(uint64_t user_data)
 static void test_read(void **state)
 {
 	(void)state;
+	if (!tr_has_pipe_nowait())
+		skip();
 	for (int i = 0; i < ROUNDS; i++) {
 		tr_prep(&ring, IORING_OP_READ, fds[0], buf, 4, 0, 1);
 		assert_int_equal(tr_submit(&ring), 1);
@@ -153,7 +155,10 @@ static void test_ends(void **state)
 	assert_int_equal(take(1), 0);
 	assert_int_equal(close(fds[1]), 0);
 	fds[1] = -1;
-	assert_int_equal(take(2), 0);
+	if (tr_has_pipe_nowait())
+		assert_int_equal(take(2), 0);
+	else
+		tr_expect(&ring, 2, 0, 0);
 	close(sv[0]);
 	close(sv[1]);
 }
@@ -211,7 +216,7 @@ static void test_order(void **state)
 
 	(void)state;
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, sv), 0);
-	for (int socket = 0; socket < 2; socket++) {
+	for (int socket = !tr_has_pipe_nowait(); socket < 2; socket++) {
 		for (unsigned i = 1; i <= 3; i++)
 			tr_prep(&ring, socket ? IORING_OP_RECV : IORING_OP_READ,
 			        socket ? sv[0] : fds[0], buf + i, 1, 0, i);
