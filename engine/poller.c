@@ -1,6 +1,6 @@
 /*
  * The poller: epoll sets (sets.c) and one thread per process, started when the first
- * request has to wait for a file. A request that is armed occupies a slot; the
+ * request has to wait for a file. A request that is armed occupies a slot (slots.c); the
  * epoll data names slot and generation, so an event that was on its way when the
  * slot changed hands is recognised as stale.
  *
@@ -27,6 +27,7 @@
 #include "engine/poller.h"
 #include "engine/registry.h"
 #include "engine/sets.h"
+#include "engine/slots.h"
 #include "engine/thread.h"
 #include "rings/fds.h"
 #include "rings/mem.h"

@@ -1,0 +1,64 @@
+/*
+ * Slots: what is in the poller's epoll sets. See slots.c.
+ */
+#ifndef FU_SLOTS_H
+#define FU_SLOTS_H
+
+#include "engine/engine.h"
+
+enum fu_slot_kind {
+	FU_SLOT_FREE,
+	FU_SLOT_ARMED,
+	FU_SLOT_BUSY,
+	FU_SLOT_RING,
+	FU_SLOT_AIO,
+	FU_SLOT_SET
+};
+
+struct fu_slot {
+	u32 gen;
+	u8 kind;
+	bool own_fd;  /* fd is a duplicate made for this slot */
+	bool named;   /* fd is a name for a file that the slot does not hold (slots.c) */
+	bool parked;  /* a named one without a request; slots_lock */
+	bool crowded; /* of a named one: another slot waits for the same name; relaxed */
+	bool added;   /* in the epoll set */
+	u8 set;       /* in which */
+	u32 events;   /* registered */
+	u32 pending;  /* edges that came while BUSY */
+	int fd;
+	u32 next_free; /* index + 1 */
+	union {
+		struct fu_req *req;
+		struct fu_ctx *ctx;
+		u32 inner; /* the set that this one is */
+	};
+};
+
+/* index below fu_poller.nr_slots */
+struct fu_slot *fu_slot_at(u32 index);
+/* What the set still tells of the slot is stale from here on. The set's lock held. */
+void fu_slot_renew(struct fu_slot *slot);
+/* Takes it out of the epoll set, where it is. */
+void fu_slot_leave_set(struct fu_slot *slot);
+/*
+ * A free slot's index, or -ENOMEM. It is in `set`, whose lock is held, and for the file that the
+ * descriptor `name` names, or -1.
+ */
+long fu_slot_alloc(u32 set, int name);
+/*
+ * The slot of the name, BUSY, in `set`, whose lock is held: a new one, or one that is in the epoll
+ * set still from an earlier request. Its index, -EBUSY while it waits for another, or -ENOMEM.
+ */
+long fu_slot_named(u32 set, int name);
+/*
+ * Done with: a named one stays in the epoll set for the next request. The others leave it, and
+ * close the descriptor if it is the slot's own. The set's lock held.
+ */
+void fu_slot_free(u32 index);
+/* The set is to be closed: what requests have left there is free. */
+void fu_slots_drop(u32 set);
+/* Adds `fd` to `set` as `kind` of the ring. The slot's index + 1, or 0. The set's lock held. */
+u32 fu_slot_watch(u32 set, struct fu_ctx *ctx, enum fu_slot_kind kind, int fd, u32 events);
+
+#endif
