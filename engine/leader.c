@@ -477,6 +477,7 @@ void fu_leader_parked(void)
 void fu_leader_reset(void)
 {
 	fu_self.follows = fu_self.leads = 0;
+	fu_self.sets = 0;
 	first_led = 0;
 	fu_memset(&parked, 0, sizeof(parked));
 	fu_memset(leads, 0, sizeof(leads));

@@ -150,8 +150,10 @@ void fu_fd_reads(int fd)
 
 void fu_fd_written(void)
 {
-	if (fu_unlikely(fu_load_relaxed(&multis) || fu_self.owns))
+	if (fu_unlikely(fu_load_relaxed(&multis)))
 		look();
+	else if (fu_unlikely(fu_self.owns) && !fu_self.critical)
+		fu_poller_harvest_own();
 }
 
 /* What the file is ready for now, or -errno. */

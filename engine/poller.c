@@ -240,6 +240,15 @@ bool fu_poller_harvest(const struct fu_ctx *ctx)
 	return looked;
 }
 
+void fu_poller_harvest_own(void)
+{
+	for (u32 set = 0; set < fu_poller_sets(); set++) {
+		if ((fu_self.sets >> set & 1) ||
+		    fu_load_relaxed(&fu_poller.sets[set].by) == fu_tid())
+			harvest(set, true);
+	}
+}
+
 /* fu_poller.lock held, no slot in use, no ring left. */
 static void close_sets(void (*close_fd)(int))
 {
@@ -254,7 +263,7 @@ static void close_sets(void (*close_fd)(int))
 			fu_set_close(set, close_fd);
 	}
 	fu_store_relaxed(&fu_poller.nr_sets, 0);
-	fu_poller.first_by = 0;
+	fu_store_relaxed(&fu_poller.sets[0].by, 0);
 }
 
 bool fu_poller_has_requests(const struct fu_ctx *ctx)
@@ -632,6 +641,7 @@ int fu_poller_arm(struct fu_req *req, u32 events, struct fu_name name)
 		return denied(ret);
 	n = fu_set_for(req->ctx, fu_self.engine && req->owner ? req->owner : fu_tid());
 	set = &fu_poller.sets[n];
+	fu_self.sets |= 1ULL << n;
 	fu_lock(&set->lock);
 	/* What the program named it by then may be another file's name by now. */
 	if (req->poll_slot && fu_slot_at(req->poll_slot - 1)->named && name.fd < 0)

@@ -36,6 +36,8 @@ void fu_poller_free_set(struct fu_ctx *ctx);
  * whether anything may have come of it. No lock held.
  */
 bool fu_poller_harvest(const struct fu_ctx *ctx);
+/* The same for the sets of the calling thread's own requests: others' complete for others. */
+void fu_poller_harvest_own(void);
 /* Whether there is anything in the ring's set, or of it in the kernel's AIO, to wait for. A hint.
  */
 bool fu_poller_has_requests(const struct fu_ctx *ctx);

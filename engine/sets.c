@@ -76,7 +76,7 @@ void fu_set_close(u32 set, void (*close_fd)(int))
 }
 
 /* A set for the ring alone, in the first one, or 0. fu_poller.lock held. */
-static u32 make_set(void)
+static u32 make_set(u32 by)
 {
 	struct fu_set *set;
 	struct fu_slot *slot;
@@ -102,6 +102,7 @@ static u32 make_set(void)
 		fu_set_close(i, fu_fd_close);
 		return 0;
 	}
+	fu_store_relaxed(&set->by, by);
 	fu_leader_forget(i);
 	fu_store_relaxed(&set->attached, true);
 	if (i == fu_poller.nr_sets)
@@ -117,11 +118,11 @@ u32 fu_set_for(struct fu_ctx *ctx, u32 by)
 		return fu_poller_set(ctx);
 	fu_lock(&fu_poller.lock);
 	if (!ctx->poll_set) {
-		if (!fu_poller.first_by)
-			fu_poller.first_by = by;
+		if (!fu_poller.sets[0].by)
+			fu_store_relaxed(&fu_poller.sets[0].by, by);
 		/* Nobody leads a set for a ring that several processes have. */
-		if (fu_poller.first_by != by && !fu_load_relaxed(&ctx->ring.ctrl->shared))
-			set = make_set();
+		if (fu_poller.sets[0].by != by && !fu_load_relaxed(&ctx->ring.ctrl->shared))
+			set = make_set(by);
 		fu_store_release(&ctx->poll_set, set + 1);
 	}
 	fu_unlock(&fu_poller.lock);

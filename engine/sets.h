@@ -13,6 +13,7 @@ struct fu_set {
 	int epfd, wakefd;    /* -1: not in use */
 	u32 requests;        /* slots of requests in it; read without the lock as a hint */
 	u32 slot;            /* its own in the first set, + 1 */
+	u32 by;              /* the thread whose rings' requests it is for; relaxed */
 	bool attached;       /* read without the lock */
 	/* Low half: threads with events in hand; high: how often one was done with them. Atomic. */
 	u64 handlers;
@@ -28,8 +29,7 @@ struct fu_poller {
 	bool running;
 	u32 tid; /* of the thread; atomic */
 	struct fu_set sets[FU_POLLER_SETS];
-	u32 nr_sets;  /* above all that are in use; read without the lock */
-	u32 first_by; /* the thread whose rings' requests are in the first set */
+	u32 nr_sets; /* above all that are in use; read without the lock */
 	int timerfds[FU_POLLER_TIMERS];
 	struct fu_lock slots_lock; /* guards all below */
 	struct fu_slot **chunks;

@@ -249,6 +249,53 @@ static void make_idle(void)
 	sleep_ms(300);
 }
 
+/* Has a read of a pipe armed on a ring of its own. */
+static void *reader(void *arg)
+{
+	static char c;
+	struct tr_ring r;
+	struct io_uring_sqe *sqe;
+	int p[2];
+
+	need(pipe2(p, O_CLOEXEC) == 0 && tr_init(&r, 8, 0) == 0, "ring of another thread");
+	sqe = tr_sqe(&r);
+	need(sqe != NULL, "SQE");
+	sqe->opcode = IORING_OP_READ;
+	sqe->fd = p[0];
+	sqe->addr = (uint64_t)(uintptr_t)&c;
+	sqe->len = 1;
+	need(tr_submit(&r) == 1, "read");
+	if (!arg)
+		return NULL;
+	pthread_barrier_wait(arg);
+	for (;;)
+		pause();
+}
+
+static void make_readers(void)
+{
+	static pthread_barrier_t ready;
+
+	reader(NULL);
+	pthread_barrier_init(&ready, NULL, 4);
+	for (int i = 0; i < 3; i++) {
+		pthread_t t;
+
+		need(pthread_create(&t, NULL, reader, &ready) == 0, "thread");
+	}
+	pthread_barrier_wait(&ready);
+}
+
+/* It looks at what this thread waits for, and leaves that of the others to them. */
+static void one_write(void)
+{
+	static int null = -1;
+
+	if (null < 0)
+		null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+	need(write(null, "x", 1) == 1, "write");
+}
+
 enum what { APPLICATION, ALL_THREADS, MEMORY, ARMING };
 
 static const struct scenario {
@@ -267,6 +314,8 @@ static const struct scenario {
 	{ "an SQPOLL read, in the application's thread", make_sqpoll, sqpoll_read, REPEATS,
 	  APPLICATION, 0, 0 },
 	{ "memory calls of much work", NULL, busy, 2, MEMORY, 0, 0 },
+	{ "a write beside rings of other threads", make_readers, one_write, REPEATS, APPLICATION, 2,
+	  1 },
 	{ "idle rings, for a second", make_idle, idle, 1, ALL_THREADS, 0, 0 },
 };
 #define SCENARIOS (sizeof(scenarios) / sizeof(scenarios[0]))
