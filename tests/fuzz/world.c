@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <limits.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -139,9 +140,11 @@ static void init(void)
 {
 	const struct rlimit file_size = { 4 << 20, 4 << 20 };
 	struct sigaction sa = { .sa_handler = nothing };
-	static char dir[] = "/tmp/fuzz-world.XXXXXX";
+	static char dir[PATH_MAX];
+	const char *tmp = getenv("TMPDIR");
 	uint8_t *guard;
 
+	snprintf(dir, sizeof(dir), "%s/fuzz-world.XXXXXX", tmp ? tmp : "/tmp");
 	if (!mkdtemp(dir) || chmod(dir, 0777))
 		die(dir);
 	if (geteuid() == 0) {

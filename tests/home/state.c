@@ -42,31 +42,37 @@ static int open_late(const char *path, int flags, unsigned mode)
 	return fd < 0 ? fd : 0;
 }
 
-static void begin(void)
+/* The parent's, who may remove what the child has made as whoever it became. */
+static int make_dir(void **state)
 {
-	struct tr_ring *r = &ring;
-
+	(void)state;
 	strcpy(dir, "/tmp/fu-state-XXXXXX");
-	TR_CHILD_CHECK(chdir("/") == 0);
-	TR_CHILD_CHECK(mkdtemp(dir) && chmod(dir, 0777) == 0);
-	TR_CHILD_CHECK(tr_init(r, 8, 0) == 0);
-	TR_CHILD_CHECK(open_late("/etc/passwd", O_RDONLY, 0) == 0);
-	TR_CHILD_CHECK(late(IORING_OP_NOP, -1, NULL, 0, 0, 0) == 0);
+	return !mkdtemp(dir) || chmod(dir, 0777) != 0;
 }
 
-static void end(void)
+static int remove_dir(void **state)
 {
-	char path[100];
 	static const char *const names[] = {
 		"here", "masked", "theirs", "secret", "sub/here", "sub"
 	};
+	char path[100];
 
-	TR_CHILD_CHECK(chdir("/") == 0);
+	(void)state;
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
 		snprintf(path, sizeof(path), "%s/%s", dir, names[i]);
 		remove(path);
 	}
-	rmdir(dir);
+	return rmdir(dir);
+}
+
+static void begin(void)
+{
+	struct tr_ring *r = &ring;
+
+	TR_CHILD_CHECK(chdir("/") == 0);
+	TR_CHILD_CHECK(tr_init(r, 8, 0) == 0);
+	TR_CHILD_CHECK(open_late("/etc/passwd", O_RDONLY, 0) == 0);
+	TR_CHILD_CHECK(late(IORING_OP_NOP, -1, NULL, 0, 0, 0) == 0);
 }
 
 static void changes_directory(void)
@@ -82,7 +88,6 @@ static void changes_directory(void)
 	TR_CHILD_CHECK(stat("masked", &st) == 0 && (st.st_mode & 0777) == 0600);
 	TR_CHILD_CHECK(late(IORING_OP_MKDIRAT, AT_FDCWD, "sub", 0777, 0, 0) == 0);
 	TR_CHILD_CHECK(stat("sub", &st) == 0 && (st.st_mode & 0777) == 0700);
-	end();
 }
 
 static void changes_root(void)
@@ -98,7 +103,6 @@ static void changes_root(void)
 	TR_CHILD_CHECK(open_late("/etc/passwd", O_RDONLY, 0) == -ENOENT);
 	TR_CHILD_CHECK(fchdir(old) == 0 && chroot(".") == 0);
 	TR_CHILD_CHECK(open_late("/etc/passwd", O_RDONLY, 0) == 0);
-	end();
 }
 
 static void secret(void)
@@ -158,7 +162,6 @@ static void changes_user(void)
 	TR_CHILD_CHECK(syscall(SYS_setresgid, -1, 0, -1) == 0);
 	struct stat st;
 	TR_CHILD_CHECK(stat("here", &st) == 0 && st.st_gid == 1234);
-	end();
 }
 
 /* The same by instructions of the program's own: what is not the file system's ids alone. */
@@ -187,7 +190,6 @@ static void changes_by_itself(void)
 	TR_CHILD_CHECK(open_late("secret", O_RDONLY, 0) == -EACCES);
 	TR_CHILD_CHECK(RAW(SYS_capset, &head, caps) == 0);
 	TR_CHILD_CHECK(open_late("secret", O_RDONLY, 0) == 0);
-	end();
 }
 
 /* For good: the last of it. */
@@ -203,7 +205,6 @@ static void drops_for_good(void)
 	TR_CHILD_CHECK(open_late("here", O_CREAT | O_RDWR, 0644) == 0);
 	struct stat st;
 	TR_CHILD_CHECK(stat("here", &st) == 0 && st.st_uid == 4321);
-	end();
 }
 
 static void *unshared(void *arg)
@@ -248,7 +249,6 @@ static void unshares(void)
 	pthread_join(t, NULL);
 	TR_CHILD_CHECK(open_late("here", O_RDONLY, 0) == -ENOENT);
 	TR_CHILD_CHECK(tr_do(&ring, IORING_OP_NOP, -1, NULL, 0, 0) == 0);
-	end();
 }
 
 static void changes_priority(void)
@@ -260,7 +260,6 @@ static void changes_priority(void)
 	TR_CHILD_CHECK(nice(1) == 19);
 	TR_CHILD_CHECK(tr_do(&ring, IORING_OP_NOP, -1, NULL, 0, 0) == 0);
 	TR_CHILD_CHECK(getpriority(PRIO_PROCESS, 0) == 19);
-	end();
 }
 
 #define STATE(f)                                      \
@@ -278,11 +277,12 @@ STATE(drops_for_good)
 STATE(unshares)
 STATE(changes_priority)
 
+#define IN_DIR(test) cmocka_unit_test_setup_teardown(test, make_dir, remove_dir)
+
 static const struct CMUnitTest tests[] = {
-	cmocka_unit_test(test_changes_directory), cmocka_unit_test(test_changes_root),
-	cmocka_unit_test(test_changes_user),      cmocka_unit_test(test_changes_by_itself),
-	cmocka_unit_test(test_drops_for_good),    cmocka_unit_test(test_unshares),
-	cmocka_unit_test(test_changes_priority),
+	IN_DIR(test_changes_directory), IN_DIR(test_changes_root),   IN_DIR(test_changes_user),
+	IN_DIR(test_changes_by_itself), IN_DIR(test_drops_for_good), IN_DIR(test_unshares),
+	IN_DIR(test_changes_priority),
 };
 
 TR_MAIN("home state", tests)
