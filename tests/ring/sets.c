@@ -96,10 +96,28 @@ static void *pass_on(void *arg)
 	return NULL;
 }
 
+/* How many there are once what went before has closed its own, which may take a moment. */
+static int settled_fds(void)
+{
+	int fds = tr_count_dir("fd");
+
+	for (int quiet = 0; quiet < 20; quiet++) {
+		int now;
+
+		tr_sleep_ms(1);
+		now = tr_count_dir("fd");
+		if (now < fds) {
+			fds = now;
+			quiet = 0;
+		}
+	}
+	return fds;
+}
+
 static void test_token(void **state)
 {
 	struct station stations[THREADS];
-	int pair[THREADS][2], fds = tr_count_dir("fd");
+	int pair[THREADS][2], fds = settled_fds();
 	pthread_t t[THREADS];
 
 	(void)state;
@@ -116,10 +134,10 @@ static void test_token(void **state)
 		close(pair[i][0]);
 		close(pair[i][1]);
 	}
-	/* Nothing of the rings is left. */
+	/* Nothing of the rings is left. Fewer than before is something else that has ended. */
 	for (int i = 0; i < 1000 && tr_count_dir("fd") > fds; i++)
 		tr_sleep_ms(1);
-	assert_int_equal(tr_count_dir("fd"), fds);
+	assert_true(tr_count_dir("fd") <= fds);
 }
 
 /* ---- without the thread ---- */
