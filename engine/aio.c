@@ -246,7 +246,7 @@ static void issue_alone(struct fu_ctx *ctx, struct fu_req *req, long err)
 {
 	if (req->where == FU_AT_OP)
 		no_longer_inflight(req);
-	if (err == -ENOSYS || err == -EPERM)
+	if (err == -ENOSYS || err == -EPERM || err == -EACCES)
 		ctx->no_aio = true;
 	if (err == -EOPNOTSUPP)
 		fu_req_issued(req, req->op->iocb_done(req, err));

@@ -1,11 +1,15 @@
 /*
+ * What the kernel below has, and what a sandbox around the process leaves of it.
+ *
  * Most operations are system calls that every kernel has. The three that are not are asked for
  * once, with arguments that no call accepts.
  */
 #include "engine/host.h"
 
 #include <errno.h>
+#include <time.h>
 
+#include "engine/thread.h"
 #include "rings/abi.h"
 #include "rings/sys.h"
 
@@ -54,4 +58,30 @@ bool fu_host_lacks(u8 opcode)
 		fu_store_relaxed(&call->state, state);
 	}
 	return state == LACKING;
+}
+
+bool fu_host_denied(long nr, long ret)
+{
+	if (ret == -ENOSYS)
+		return true;
+	return (ret == -EPERM || ret == -EACCES) && fu_sys(nr, -1, 0, 0, 0, 0, 0) == ret;
+}
+
+long fu_poll_now(struct pollfd *pfd)
+{
+	static const struct timespec none = { 0 };
+	long ret = fu_sys(SYS_poll, pfd, 1, 0);
+
+	if (fu_unlikely(ret < 0) && fu_host_denied(SYS_poll, ret))
+		ret = fu_sys(SYS_ppoll, pfd, 1, &none, NULL, 0);
+	return ret;
+}
+
+long fu_poll_block(const u8 *cancel, struct pollfd *pfd)
+{
+	long ret = fu_sys_block(cancel, SYS_poll, (long)(uintptr_t)pfd, 1, -1, 0, 0, 0);
+
+	if (fu_unlikely(ret < 0) && fu_host_denied(SYS_poll, ret))
+		ret = fu_sys_block(cancel, SYS_ppoll, (long)(uintptr_t)pfd, 1, 0, 0, 0, 0);
+	return ret;
 }

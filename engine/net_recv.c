@@ -23,6 +23,7 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
+#include "engine/host.h"
 #include "engine/iov.h"
 #include "engine/kbuf.h"
 #include "engine/net.h"
@@ -367,7 +368,7 @@ static bool has_rest(struct fu_req *req)
 {
 	struct pollfd pfd = { .fd = req->fd, .events = POLLIN | POLLRDHUP };
 
-	if (fu_sys(SYS_poll, &pfd, 1, 0) <= 0 || !(pfd.revents & POLLIN))
+	if (fu_poll_now(&pfd) <= 0 || !(pfd.revents & POLLIN))
 		return false;
 	return ask_inq(req) > 0 || ((pfd.revents & POLLRDHUP) && ends_tcp(req));
 }
@@ -705,7 +706,7 @@ static int recv_provided(struct fu_req *req, struct recv *rv, u32 issue_flags)
 		if (ret != -EAGAIN || (issue_flags & FU_ISSUE_NONBLOCK) ||
 		    (req->flags & FU_REQ_NOWAIT))
 			return ret;
-		ret = (int)fu_sys_block(&req->cancelled, SYS_poll, (long)&pfd, 1, -1, 0, 0, 0);
+		ret = (int)fu_poll_block(&req->cancelled, &pfd);
 		if (ret < 0)
 			return ret;
 	}

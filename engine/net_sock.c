@@ -23,6 +23,7 @@
 
 #include "engine/entry.h"
 #include "engine/fileinfo.h"
+#include "engine/host.h"
 #include "engine/path.h"
 #include "engine/register.h"
 #include "engine/registry.h"
@@ -55,7 +56,7 @@ bool fu_sock_continues(int fd)
 long fu_sock_ready(int fd, short events)
 {
 	struct pollfd pfd = { .fd = fd, .events = events };
-	long n = fu_sys(SYS_poll, &pfd, 1, 0);
+	long n = fu_poll_now(&pfd);
 
 	return n == -EINTR ? 0 : n;
 }
@@ -177,7 +178,9 @@ int fu_accept_issue(struct fu_req *req, u32 issue_flags)
 	if (!a->known) {
 		if (fu_sock_is_ring(req))
 			return -ENOTSOCK;
-		a->listening = fu_sock_option(req->fd, SO_ACCEPTCONN) > 0;
+		ret = fu_sock_option(req->fd, SO_ACCEPTCONN);
+		/* One that cannot be asked may make the caller wait. */
+		a->listening = ret > 0 || fu_host_denied(SYS_getsockopt, ret);
 		a->tells = a->listening && fu_sock_option(req->fd, SO_PROTOCOL) == IPPROTO_TCP;
 		a->known = 1;
 	}
@@ -283,7 +286,7 @@ int fu_connect_issue(struct fu_req *req, u32 issue_flags)
 	if (c->in_progress) {
 		struct pollfd pfd = { .fd = req->fd, .events = POLLOUT };
 
-		if (fu_sys(SYS_poll, &pfd, 1, 0) <= 0)
+		if (fu_poll_now(&pfd) <= 0)
 			return -EAGAIN;
 		if (pfd.revents & POLLERR)
 			return connect_end(req, -EISCONN);

@@ -186,7 +186,7 @@ static long open_cached(const struct open *open)
 		how.flags |= O_CLOEXEC;
 	ret = fu_sys(SYS_openat2, open->dfd, open->path.s, &how, sizeof(how));
 	/* These may mean that the kernel or a sandbox does not know the call or the flag. */
-	if (ret == -EINVAL || ret == -ENOSYS || ret == -EPERM)
+	if (ret == -EINVAL || fu_host_denied(SYS_openat2, ret) || ret == -EPERM)
 		return -EAGAIN;
 	if (ret >= 0 && added)
 		fu_sys(SYS_fcntl, ret, F_SETFL, how.flags & SETFL_FLAGS);

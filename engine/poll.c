@@ -13,6 +13,7 @@
 #include <sys/epoll.h>
 
 #include "engine/entry.h"
+#include "engine/host.h"
 #include "engine/peers.h"
 #include "engine/poller.h"
 #include "engine/registry.h"
@@ -160,7 +161,7 @@ void fu_fd_written(void)
 static long ready_now(struct fu_req *req, u32 events)
 {
 	struct pollfd pfd = { .fd = req->fd, .events = (short)(events | ALWAYS) };
-	long n = fu_sys(SYS_poll, &pfd, 1, 0);
+	long n = fu_poll_now(&pfd);
 
 	if (n < 0)
 		return n == -EINTR ? 0 : n;
@@ -206,7 +207,7 @@ static int not_armed(struct fu_req *req, u32 issue_flags)
 	poll->worker = true;
 	if (!(issue_flags & FU_ISSUE_WORKER))
 		return -EAGAIN;
-	ret = fu_sys_block(&req->cancelled, SYS_poll, (long)(uintptr_t)&pfd, 1, -1, 0, 0, 0);
+	ret = fu_poll_block(&req->cancelled, &pfd);
 	if (ret < 0)
 		return ret == -EINTR ? -ECANCELED : (int)ret;
 	fu_req_result(req, pfd.revents, 0);

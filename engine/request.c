@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <poll.h>
 
+#include "engine/host.h"
 #include "engine/kbuf.h"
 #include "engine/leader.h"
 #include "engine/leaving.h"
@@ -242,7 +243,7 @@ static bool eventfd_pending(struct fu_ctx *ctx)
 {
 	struct pollfd pfd = { .fd = fu_load_relaxed(&ctx->evfd), .events = POLLIN };
 
-	return pfd.fd >= 0 && fu_sys(SYS_poll, &pfd, 1, 0) > 0;
+	return pfd.fd >= 0 && fu_poll_now(&pfd) > 0;
 }
 
 void fu_wake_waiters(struct fu_ctx *ctx)

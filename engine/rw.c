@@ -20,6 +20,7 @@
 
 #include "engine/aio.h"
 #include "engine/fileinfo.h"
+#include "engine/host.h"
 #include "engine/iov.h"
 #include "engine/kbuf.h"
 #include "engine/registry.h"
@@ -325,9 +326,34 @@ static long send_empty(struct fu_req *req, bool block)
 	             : fu_sys(SYS_sendto, req->fd, 0, 0, MSG_DONTWAIT, 0, 0);
 }
 
+/*
+ * preadv2 or pwritev2. Where a sandbox denies them, as before Linux 4.6, there are no flags and no
+ * way to ask for no blocking: -EOPNOTSUPP, or what the older calls say.
+ */
+static long vectors(struct fu_req *req, bool write, const struct iovec *iov, u32 segs, u64 pos,
+                    int flags, bool block)
+{
+	long nr = write ? SYS_pwritev2 : SYS_preadv2;
+	long ret;
+
+	for (;;) {
+		if (block)
+			ret = fu_sys_block(&req->cancelled, nr, req->fd, (long)iov, segs, (long)pos,
+			                   0, flags);
+		else
+			ret = fu_sys(nr, req->fd, iov, segs, pos, 0, flags);
+		if (fu_likely(ret >= 0) || (nr != SYS_preadv2 && nr != SYS_pwritev2) ||
+		    !fu_host_denied(nr, ret))
+			return ret;
+		if (flags)
+			return -EOPNOTSUPP;
+		nr = pos == ~0ULL ? (write ? SYS_writev : SYS_readv)
+		                  : (write ? SYS_pwritev : SYS_preadv);
+	}
+}
+
 static long transfer(struct fu_req *req, struct rw *rw, int flags, bool block)
 {
-	long nr = rw->write ? SYS_pwritev2 : SYS_preadv2;
 	/* The program's own segments serve as long as the attempt is made before enter returns. */
 	const struct iovec *iov = rw->iov ? rw->iov : fu_ptr(rw->addr);
 	u32 segs = rw->iov ? rw->nr : rw->len;
@@ -337,27 +363,13 @@ static long transfer(struct fu_req *req, struct rw *rw, int flags, bool block)
 	if (fu_unlikely(rw->write && !rw->len) && !rw->vectored && (!pos || pos == ~0ULL) &&
 	    is_socket(req->fd))
 		return send_empty(req, block);
-	for (;;) {
-		if (block)
-			ret = fu_sys_block(&req->cancelled, nr, req->fd, (long)iov, segs, (long)pos,
-			                   0, flags);
-		else
-			ret = fu_sys(nr, req->fd, iov, segs, pos, 0, flags);
-		/* A file without positions takes any offset for none. */
-		if (ret == -ESPIPE && pos != ~0ULL && !(pos && is_socket(req->fd))) {
-			rw->pos = pos = ~0ULL;
-			continue;
-		}
-		if (ret == -ENOSYS && (nr == SYS_preadv2 || nr == SYS_pwritev2)) {
-			/* Before Linux 4.6: no flags, and no way to ask for no blocking. */
-			if (flags)
-				return -EOPNOTSUPP;
-			nr = pos == ~0ULL ? (rw->write ? SYS_writev : SYS_readv)
-			                  : (rw->write ? SYS_pwritev : SYS_preadv);
-			continue;
-		}
-		return ret;
+	ret = vectors(req, rw->write, iov, segs, pos, flags, block);
+	/* A file without positions takes any offset for none. */
+	if (ret == -ESPIPE && pos != ~0ULL && !(pos && is_socket(req->fd))) {
+		rw->pos = ~0ULL;
+		ret = vectors(req, rw->write, iov, segs, ~0ULL, flags, block);
 	}
+	return ret;
 }
 
 /* Steps over the first `n` bytes of what is left. */
@@ -395,7 +407,7 @@ static bool takes(struct fu_req *req, int flag)
 	u8 byte;
 	struct iovec one = { &byte, 1 };
 
-	return fu_sys(SYS_preadv2, req->fd, &one, 1, 1UL << 62, 0, flag) != -EOPNOTSUPP;
+	return vectors(req, false, &one, 1, 1UL << 62, flag, false) != -EOPNOTSUPP;
 }
 
 /* -EOPNOTSUPP of a write is "would block" if the file does know RWF_NOWAIT for reads. */
@@ -454,16 +466,16 @@ static int settle(struct fu_req *req, struct rw *rw, u32 info, long ret)
 static int attempt_trusted(struct fu_req *req, struct rw *rw)
 {
 	u64 start = fu_ticks();
-	long ret;
+	long ret = -EPERM;
 
+	/* A sandbox may know only the calls with vectors, or only those without. */
 	if (!rw->vectored && !rw->rw_flags)
 		ret = fu_sys(rw->write ? SYS_pwrite64 : SYS_pread64, req->fd, rw->iov->iov_base,
 		             rw->iov->iov_len, rw->pos);
-	else
-		ret = fu_sys(rw->write ? SYS_pwritev2 : SYS_preadv2, req->fd,
-		             rw->iov ? rw->iov : fu_ptr(rw->addr), rw->iov ? rw->nr : rw->len,
-		             rw->pos, 0, rw->rw_flags);
-	if (ret == -ESPIPE || ret == -ENOSYS)
+	if (ret == -EPERM || ret == -EACCES || ret == -ENOSYS)
+		ret = vectors(req, rw->write, rw->iov ? rw->iov : fu_ptr(rw->addr),
+		              rw->iov ? rw->nr : rw->len, rw->pos, rw->rw_flags, false);
+	if (ret == -ESPIPE)
 		return -EAGAIN;
 	fu_file_waited(req, rw->write, fu_ticks() - start, 1, ret > 0 ? (u64)ret : 0);
 	if (!rw->iov && (req->flags & (FU_REQ_LINK_FLAGS | FU_REQ_CQE_SKIP)) && ret > 0)
@@ -574,7 +586,7 @@ static int check_rare(struct fu_req *req, const struct rw *rw)
 {
 	struct iovec none = { NULL, 0 };
 	u32 flags = (u32)rw->rw_flags;
-	long ret = fu_sys(rw->write ? SYS_pwritev2 : SYS_preadv2, req->fd, &none, 1, ~0UL, ~0UL, 0);
+	long ret = vectors(req, rw->write, &none, 1, ~0ULL, 0, false);
 
 	if (ret < 0)
 		return (int)ret;
@@ -710,7 +722,7 @@ static bool readable(const struct fu_req *req)
 {
 	struct pollfd pfd = { .fd = req->fd, .events = POLLIN };
 
-	return fu_sys(SYS_poll, &pfd, 1, 0) > 0;
+	return fu_poll_now(&pfd) > 0;
 }
 
 /* One read that does not wait. A file without RWF_NOWAIT is asked whether it is ready. */

@@ -17,6 +17,8 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/un.h>
 #include <sched.h>
 
 static struct tr_ring ring;
@@ -308,6 +310,7 @@ static const int denied[] = {
 
 static unsigned turn;
 static bool before_any, clone_too;
+static int refusal;
 
 /* Denied as well, for the engine's ways to the program's memory. */
 static const int copying_calls[] = { SYS_process_vm_readv, SYS_process_vm_writev, SYS_pipe2 };
@@ -381,6 +384,138 @@ static void test_sandboxes(void **state)
 	assert_int_equal(failed, 0);
 }
 
+/* ---- calls that have another beside them ---- */
+
+/* Each of these is refused, and everything is done by others. */
+static const int replaceable[][3] = {
+	{ SYS_preadv2, SYS_pwritev2 },
+	{ SYS_pread64, SYS_pwrite64 },
+	{ SYS_io_setup, SYS_io_submit },
+	{ SYS_io_submit },
+	{ SYS_poll },
+	{ SYS_ppoll },
+	{ SYS_getsockopt },
+	{ SYS_openat2 },
+};
+
+static void one(struct tr_ring *r, int op, int fd, const void *addr, unsigned len, int want)
+{
+	tr_prep(r, op, fd, addr, len, 0, 1);
+	TR_CHILD_CHECK(tr_submit(r) == 1);
+	ends_with(r, 1, want);
+}
+
+/* Transfers of all kinds, at a file; armed ones at a pipe. */
+static void transfer(struct tr_ring *r, int file)
+{
+	static const char text[] = "transfer";
+	char a[4], b[4];
+	struct iovec out[2] = { { (void *)text, 4 }, { (void *)(text + 4), 4 } };
+	struct iovec in[2] = { { a, 4 }, { b, 4 } };
+	int p[2];
+
+	one(r, IORING_OP_WRITE, file, text, 8, 8);
+	one(r, IORING_OP_READ, file, a, 4, 4);
+	TR_CHILD_CHECK(memcmp(a, text, 4) == 0);
+	one(r, IORING_OP_WRITEV, file, out, 2, 8);
+	one(r, IORING_OP_READV, file, in, 2, 8);
+	TR_CHILD_CHECK(memcmp(b, text + 4, 4) == 0);
+	TR_CHILD_CHECK(tr_sys_register(r->fd, IORING_REGISTER_BUFFERS, in, 2) == 0);
+	memset(a, 0, 4);
+	one(r, IORING_OP_READ_FIXED, file, a, 4, 4);
+	TR_CHILD_CHECK(memcmp(a, text, 4) == 0);
+	one(r, IORING_OP_WRITE_FIXED, file, a, 4, 4);
+	TR_CHILD_CHECK(tr_sys_register(r->fd, IORING_UNREGISTER_BUFFERS, NULL, 0) == 0);
+	TR_CHILD_CHECK(pipe(p) == 0);
+	tr_prep(r, IORING_OP_READV, p[0], in, 2, 0, 2);
+	TR_CHILD_CHECK(tr_submit(r) == 1);
+	tr_prep(r, IORING_OP_WRITE, p[1], text, 8, 0, 2);
+	TR_CHILD_CHECK(tr_submit(r) == 1);
+	ends_with(r, 2, 8);
+	ends_with(r, 2, 8);
+	close(p[0]);
+	close(p[1]);
+}
+
+/* What is refused for the file's sake is refused. */
+static void write_sealed(struct tr_ring *r)
+{
+	int fd = memfd_create("sealed", MFD_ALLOW_SEALING);
+
+	TR_CHILD_CHECK(fd >= 0 && write(fd, "x", 1) == 1);
+	TR_CHILD_CHECK(fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE) == 0);
+	one(r, IORING_OP_WRITE, fd, "y", 1, -EPERM);
+	close(fd);
+}
+
+static void connect_and_accept(struct tr_ring *r)
+{
+	struct sockaddr_un name = { .sun_family = AF_UNIX };
+	socklen_t len = sizeof(name);
+	int l = socket(AF_UNIX, SOCK_STREAM, 0), c = socket(AF_UNIX, SOCK_STREAM, 0);
+	struct io_uring_cqe cqe;
+
+	TR_CHILD_CHECK(bind(l, (void *)&name, sizeof(sa_family_t)) == 0 && listen(l, 1) == 0);
+	TR_CHILD_CHECK(getsockname(l, (void *)&name, &len) == 0);
+	tr_prep(r, IORING_OP_ACCEPT, l, NULL, 0, 0, 1);
+	TR_CHILD_CHECK(tr_submit(r) == 1 && !tr_peek(r));
+	TR_CHILD_CHECK(connect(c, (void *)&name, len) == 0);
+	TR_CHILD_CHECK(tr_wait_ms(r, &cqe, 10000) == 0 && cqe.res >= 0);
+	close(cqe.res);
+	close(c);
+	close(l);
+}
+
+static void replaced(void)
+{
+	struct io_uring_cqe cqe;
+	int file = tr_temp_file(0);
+
+	strict = true;
+	TR_CHILD_CHECK(file >= 0);
+	if (!before_any)
+		TR_CHILD_CHECK(tr_init(&ring, 8, 0) == 0);
+	for (int i = 0; i < 3 && (i == 0 || replaceable[turn][i]); i++)
+		deny(replaceable[turn][i], SECCOMP_RET_ERRNO | (unsigned)refusal);
+	if (before_any)
+		TR_CHILD_CHECK(tr_init(&ring, 8, 0) == 0);
+	for (int i = 0; i < 2; i++) {
+		transfer(&ring, file);
+		write_sealed(&ring);
+		connect_and_accept(&ring);
+		tr_prep(&ring, IORING_OP_OPENAT, AT_FDCWD, "/proc/self/stat", 0, 0, 1);
+		TR_CHILD_CHECK(tr_submit(&ring) == 1);
+		TR_CHILD_CHECK(tr_wait_ms(&ring, &cqe, 10000) == 0 && cqe.res >= 0);
+		close(cqe.res);
+	}
+	tr_exit(&ring);
+}
+
+static void test_replaceable(void **state)
+{
+	static const int refusals[] = { EPERM, EACCES, ENOSYS };
+	int failed = 0;
+
+	(void)state;
+	if (SANITIZED)
+		skip();
+	for (turn = 0; turn < sizeof(replaceable) / sizeof(replaceable[0]); turn++) {
+		for (int i = 0; i < 6; i++) {
+			int ret;
+
+			refusal = refusals[i / 2];
+			before_any = i % 2;
+			ret = in_child(replaced, 10);
+			if (ret)
+				fprintf(stderr, "call %d, error %d, %s the first ring: %d\n",
+				        replaceable[turn][0], refusal,
+				        before_any ? "before" : "after", ret);
+			failed += ret != 0;
+		}
+	}
+	assert_int_equal(failed, 0);
+}
+
 /* ---- nothing to wait with: no epoll, no eventfd, no timer descriptor ---- */
 
 static const int waiting_calls[] = { SYS_timerfd_create, SYS_timerfd_settime, SYS_epoll_create,
@@ -388,8 +523,6 @@ static const int waiting_calls[] = { SYS_timerfd_create, SYS_timerfd_settime, SY
 	                             SYS_epoll_pwait,    SYS_epoll_pwait2,    SYS_eventfd,
 	                             SYS_eventfd2 };
 enum { WAITING_CALLS = sizeof(waiting_calls) / sizeof(waiting_calls[0]), TIMER_CALLS = 2 };
-
-static int refusal;
 
 /* Requests that wait, each ended by what it waits for. */
 static void wait_for_files(struct tr_ring *r)
@@ -565,6 +698,7 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(test_empty_root),
 	cmocka_unit_test(test_read_only_root),
 	cmocka_unit_test(test_sandboxes),
+	cmocka_unit_test(test_replaceable),
 	cmocka_unit_test(test_no_way_to_memory),
 	cmocka_unit_test(test_nothing_to_wait_with),
 };
