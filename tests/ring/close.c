@@ -341,11 +341,38 @@ static void test_passed_in_many(void **state)
 	close(sock[1]);
 }
 
+static pid_t waiter;
+
 static void *waits_inside(void *arg)
 {
 	struct tr_ring *r = arg;
 
+	__atomic_store_n(&waiter, gettid(), __ATOMIC_RELEASE);
 	return (void *)(intptr_t)tr_sys_enter(r->fd, 0, 1, IORING_ENTER_GETEVENTS, NULL, 0);
+}
+
+/* Until the thread that is about to wait sleeps, which on a busy machine takes as long as it takes.
+ */
+static void await_waiter(void)
+{
+	char path[64], state = 0;
+	pid_t tid;
+
+	for (int i = 0; i < 10000 && state != 'S'; i++) {
+		FILE *f;
+
+		tr_sleep_ms(1);
+		tid = __atomic_load_n(&waiter, __ATOMIC_ACQUIRE);
+		if (!tid)
+			continue;
+		snprintf(path, sizeof(path), "/proc/self/task/%d/stat", tid);
+		f = fopen(path, "r");
+		assert_non_null(f);
+		if (fscanf(f, "%*d (%*[^)]) %c", &state) != 1)
+			state = 0;
+		fclose(f);
+	}
+	assert_int_equal(state, 'S');
 }
 
 /* The thread's call holds the ring: what it waits for comes. */
@@ -363,8 +390,9 @@ static void test_closed_under_a_wait(void **state)
 		assert_int_equal(tr_init(&r, 8, 0), 0);
 		tr_prep(&r, IORING_OP_READ, p[0], &c, 1, (__u64)-1, 1);
 		assert_int_equal(tr_submit(&r), 1);
+		__atomic_store_n(&waiter, 0, __ATOMIC_RELEASE);
 		assert_int_equal(pthread_create(&t, NULL, waits_inside, &r), 0);
-		tr_sleep_ms(50);
+		await_waiter();
 		assert_int_equal(tr_sys_close(r.fd), 0);
 		tr_sleep_ms(50);
 		assert_int_equal(write(p[1], "x", 1), 1);
