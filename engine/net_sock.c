@@ -150,8 +150,10 @@ static long accept_one(struct fu_req *req, struct accept *a, u32 issue_flags, bo
 	if (fl < 0)
 		return fl;
 	if (!(fl & O_NONBLOCK) && a->listening) {
+		bool may_wait = !(issue_flags & FU_ISSUE_NONBLOCK) && !(req->flags & FU_REQ_NOWAIT);
+
 		ret = fu_sock_ready(req->fd, POLLIN);
-		if (ret <= 0)
+		if (ret < 0 || (!ret && !may_wait))
 			return ret ? ret : -EAGAIN;
 		if (!(issue_flags & FU_ISSUE_WORKER)) {
 			*taken = true;
