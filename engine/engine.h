@@ -53,6 +53,7 @@ enum {
 #define FU_ISSUE_NONBLOCK 1U /* must not block */
 #define FU_ISSUE_WORKER   2U /* on a worker: submit_lock is not held */
 #define FU_ISSUE_RETRY    4U /* the poller saw the file ready */
+#define FU_ISSUE_UNPOLLED 8U /* what asks to be polled first is not to be: -EAGAIN ends it */
 
 struct fu_op {
 	const char *name;

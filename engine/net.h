@@ -12,6 +12,9 @@ long fu_sock_option(int fd, int option);
 bool fu_sock_continues(int fd);
 /* Whether the file has one of `events` (poll(2) bits) or an error now, or -errno. */
 long fu_sock_ready(int fd, short events);
+/* What issue() says of a request that asks to be polled first: -EAGAIN, to wait or as its result.
+ */
+int fu_sock_poll_first(struct fu_req *req, u32 issue_flags);
 /*
  * Whether the request's file is a ring: no socket to the program, whatever the engine has
  * made it of.

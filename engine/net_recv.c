@@ -740,7 +740,8 @@ int fu_recv_issue(struct fu_req *req, u32 issue_flags)
 	if (issue_flags & FU_ISSUE_NONBLOCK) {
 		flags |= MSG_DONTWAIT;
 		if ((rv->flags & IORING_RECVSEND_POLL_FIRST) && !(issue_flags & FU_ISSUE_RETRY))
-			return rv->msg && !is_socket(req) ? -ENOTSOCK : -EAGAIN;
+			return rv->msg && !is_socket(req) ? -ENOTSOCK
+			                                  : fu_sock_poll_first(req, issue_flags);
 		/* A worker is not the place for a request that goes on for ever. */
 		if ((req->flags & FU_REQ_MULTISHOT) && (issue_flags & FU_ISSUE_WORKER))
 			return -EAGAIN;

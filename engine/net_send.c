@@ -468,7 +468,7 @@ static int begin(struct fu_req *req, struct send *sd, u32 issue_flags)
 	if ((sd->iou & IORING_RECVSEND_POLL_FIRST) && !sd->polled) {
 		long type = fu_sock_option(req->fd, SO_TYPE);
 
-		return type < 0 ? (int)type : -EAGAIN;
+		return type < 0 ? (int)type : fu_sock_poll_first(req, issue_flags);
 	}
 	ret = import(req, sd, issue_flags);
 	/* What is no socket is told so even without a buffer. */

@@ -61,6 +61,13 @@ long fu_sock_ready(int fd, short events)
 	return n == -EINTR ? 0 : n;
 }
 
+int fu_sock_poll_first(struct fu_req *req, u32 issue_flags)
+{
+	if (issue_flags & FU_ISSUE_UNPOLLED)
+		req->flags |= FU_REQ_NOWAIT;
+	return -EAGAIN;
+}
+
 /* The hint by number costs nothing; only what it suspects is looked at. */
 bool fu_sock_is_ring(const struct fu_req *req)
 {
@@ -176,7 +183,7 @@ int fu_accept_issue(struct fu_req *req, u32 issue_flags)
 	if (issue_flags & FU_ISSUE_RETRY)
 		a->polled = 1;
 	if ((a->iou & IORING_ACCEPT_POLL_FIRST) && !a->polled)
-		return -EAGAIN;
+		return fu_sock_poll_first(req, issue_flags);
 	if (!a->known) {
 		if (fu_sock_is_ring(req))
 			return -ENOTSOCK;

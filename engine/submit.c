@@ -168,8 +168,11 @@ static bool begins_on_worker(const struct fu_req *req)
 	       (req->flags & (FU_REQ_SLOW | FU_REQ_MULTISHOT)) == (FU_REQ_SLOW | FU_REQ_MULTISHOT);
 }
 
-/* A request that does not take the straight way: failed, drained, or forced to a worker. */
-static void queue_fallback(struct fu_req *req)
+/*
+ * A request that does not take the straight way: failed, drained, forced to a worker, or left
+ * alone in a link that was not closed (the kernel has a worker run that, which polls nothing).
+ */
+static void queue_fallback(struct fu_req *req, u32 issue_flags)
 {
 	if (req->flags & FU_REQ_FAIL) {
 		/* All of the link fails with it. */
@@ -182,7 +185,7 @@ static void queue_fallback(struct fu_req *req)
 	} else if (begins_on_worker(req)) {
 		begin_on_worker(req);
 	} else {
-		fu_req_issue(req, FU_ISSUE_NONBLOCK);
+		fu_req_issue(req, FU_ISSUE_NONBLOCK | issue_flags);
 	}
 }
 
@@ -209,7 +212,7 @@ static int submit_failed(struct fu_ctx *ctx, struct fu_req *req, int err)
 			ctx->link_head = NULL;
 			req = head;
 		}
-		queue_fallback(req);
+		queue_fallback(req, 0);
 		return err;
 	}
 	if (head)
@@ -281,7 +284,7 @@ static int submit_tied(struct fu_ctx *ctx, struct fu_req *req, int err)
 		if (req->flags & FU_REQ_LINK_FLAGS)
 			ctx->link_head = ctx->link_last = req;
 		else
-			queue_fallback(req);
+			queue_fallback(req, 0);
 		return 0;
 	}
 	fu_req_own(req);
@@ -293,7 +296,7 @@ static int submit_tied(struct fu_ctx *ctx, struct fu_req *req, int err)
 	ctx->link_head = NULL;
 	fu_aio_flush(ctx);
 	if (req->flags & (FU_REQ_ASYNC | FU_REQ_SLOW | FU_REQ_FAIL))
-		queue_fallback(req);
+		queue_fallback(req, 0);
 	else
 		fu_req_issue(req, FU_ISSUE_NONBLOCK);
 	return 0;
@@ -359,7 +362,7 @@ long fu_submit_sqes(struct fu_ctx *ctx, u32 count)
 		/* A link that the submission left open ends here. */
 		ctx->link_head = NULL;
 		head->flags |= FU_REQ_SLOW;
-		queue_fallback(head);
+		queue_fallback(head, FU_ISSUE_UNPOLLED);
 	}
 	ctx->submitting = false;
 	fu_sq_commit(&ctx->ring);

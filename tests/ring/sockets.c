@@ -406,6 +406,40 @@ static void test_poll_first_elsewhere(void **state)
 	close(p[1]);
 }
 
+/* Alone in a link that is not closed, a request does not poll; one that asks for that fails. */
+static void test_poll_first_open_link(void **state)
+{
+	struct io_uring_sqe *sqe;
+	struct tr_ring r;
+	int fds[2];
+	char c;
+
+	(void)state;
+	assert_int_equal(tr_init(&r, 8, 0), 0);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
+	assert_int_equal(write(fds[1], "xy", 2), 2);
+	for (int i = 0; i < 2; i++) {
+		sqe = tr_prep(&r, i ? IORING_OP_SEND : IORING_OP_RECV, fds[0], &c, 1, 0, 1);
+		sqe->ioprio = IORING_RECVSEND_POLL_FIRST;
+		sqe->flags = IOSQE_IO_LINK;
+		assert_int_equal(tr_submit(&r), 1);
+		tr_expect(&r, 1, -EAGAIN, 0);
+	}
+	sqe = tr_prep(&r, IORING_OP_RECV, fds[0], &c, 1, 0, 1);
+	sqe->flags = IOSQE_IO_LINK;
+	assert_int_equal(tr_submit(&r), 1);
+	tr_expect(&r, 1, 1, IORING_CQE_F_SOCK_NONEMPTY);
+	/* What waits for others to be drained does poll. */
+	sqe = tr_prep(&r, IORING_OP_RECV, fds[0], &c, 1, 0, 1);
+	sqe->ioprio = IORING_RECVSEND_POLL_FIRST;
+	sqe->flags = IOSQE_IO_LINK | IOSQE_IO_DRAIN;
+	assert_int_equal(tr_submit(&r), 1);
+	tr_expect(&r, 1, 1, 0);
+	tr_exit(&r);
+	close(fds[0]);
+	close(fds[1]);
+}
+
 /* To write nothing is to send an empty datagram, and nothing to a stream. */
 static void test_write_nothing(void **state)
 {
@@ -506,6 +540,7 @@ int main(void)
 		cmocka_unit_test(test_peek_leaves),
 		cmocka_unit_test(test_write_nothing),
 		cmocka_unit_test(test_poll_first_elsewhere),
+		cmocka_unit_test(test_poll_first_open_link),
 		cmocka_unit_test(test_bundle_of_segments),
 		cmocka_unit_test(test_read_and_receive),
 	};
