@@ -335,6 +335,12 @@ static long recv_multishot_msg(struct fu_req *req, u64 addr, u64 len, u32 flags)
 	return (long)fixed + ((u64)ret < iov.iov_len ? ret : (long)iov.iov_len);
 }
 
+/* Local sockets hand out-of-band data over without a look at the rest. */
+static bool counts_rest(const struct fu_req *req, u32 msg_flags)
+{
+	return !(msg_flags & MSG_OOB) || fu_sock_option(req->fd, SO_DOMAIN) != AF_UNIX;
+}
+
 /* How much is left in a socket that may hold more; -1 if it is not a stream's to tell. */
 static s32 ask_inq(struct fu_req *req)
 {
@@ -423,9 +429,10 @@ static int recv_waitall(struct fu_req *req, struct recv *rv, u32 flags)
 			copy_advance(c, (u64)ret);
 		return -EAGAIN;
 	}
-	return end(req, rv, ret,
-	           ret < 0 || (u64)ret < asked || (out_flags & (MSG_TRUNC | MSG_CTRUNC)),
-	           ret > 0 && ask_inq(req) > 0 ? IORING_CQE_F_SOCK_NONEMPTY : 0);
+	return end(
+	        req, rv, ret, ret < 0 || (u64)ret < asked || (out_flags & (MSG_TRUNC | MSG_CTRUNC)),
+	        ret > 0 && counts_rest(req, flags) && ask_inq(req) > 0 ? IORING_CQE_F_SOCK_NONEMPTY
+	                                                               : 0);
 }
 
 static int recv_own(struct fu_req *req, struct recv *rv, u32 flags)
@@ -447,7 +454,7 @@ static int recv_own(struct fu_req *req, struct recv *rv, u32 flags)
 	}
 	if (ret < 0)
 		return (int)ret;
-	rest = (!ret || may_have_more) && has_rest(req);
+	rest = (!ret || may_have_more) && counts_rest(req, flags) && has_rest(req);
 	fu_req_result(req, (s32)ret, rest ? IORING_CQE_F_SOCK_NONEMPTY : 0);
 	return FU_DONE;
 }
@@ -624,7 +631,7 @@ static int recv_rounds(struct fu_req *req, struct recv *rv, u32 flags)
 			return -EAGAIN;
 		}
 		full = ret > 0 && (u64)ret >= asked;
-		rv->inq = full ? ask_inq(req) : -1;
+		rv->inq = full && counts_rest(req, flags) ? ask_inq(req) : -1;
 		if (!ret && ends_tcp(req))
 			rv->inq = 1;
 		if (ret <= 0 && !rv->done) {

@@ -440,6 +440,29 @@ static void test_poll_first_open_link(void **state)
 	close(fds[1]);
 }
 
+/* Out-of-band data of a local socket tell nothing of what is left. */
+static void test_out_of_band(void **state)
+{
+	struct tr_ring r;
+	int fds[2];
+	char c;
+
+	(void)state;
+	assert_int_equal(tr_init(&r, 8, 0), 0);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
+	if (send(fds[1], "x", 1, MSG_OOB) != 1) {
+		skip(); /* Before Linux 5.15. */
+	}
+	assert_int_equal(send(fds[1], "abc", 3, 0), 3);
+	tr_prep(&r, IORING_OP_RECV, fds[0], &c, 1, 0, 1)->msg_flags = MSG_OOB;
+	assert_int_equal(tr_submit(&r), 1);
+	tr_expect(&r, 1, 1, 0);
+	assert_int_equal(c, 'x');
+	tr_exit(&r);
+	close(fds[0]);
+	close(fds[1]);
+}
+
 /* To write nothing is to send an empty datagram, and nothing to a stream. */
 static void test_write_nothing(void **state)
 {
@@ -541,6 +564,7 @@ int main(void)
 		cmocka_unit_test(test_write_nothing),
 		cmocka_unit_test(test_poll_first_elsewhere),
 		cmocka_unit_test(test_poll_first_open_link),
+		cmocka_unit_test(test_out_of_band),
 		cmocka_unit_test(test_bundle_of_segments),
 		cmocka_unit_test(test_read_and_receive),
 	};
