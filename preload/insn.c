@@ -166,7 +166,8 @@ static u32 read_modrm(struct cursor *c, bool *rip)
 	c->modrm = next(c);
 	mod = c->modrm >> 6;
 	rm = c->modrm & 7;
-	if (mod == 3) {
+	/* Control and debug registers are moved to and from registers, whatever it says. */
+	if (mod == 3 || (c->map == MAP_0F && !c->vex && (c->opcode & 0xfc) == 0x20)) {
 		return 0;
 	}
 	if (rm == 4) {

@@ -54,6 +54,7 @@ static const struct sample {
 	  6,
 	  0 },
 	{ "pop (%rax)", { 0x8f, 0 }, 2, FU_INSN_PLAIN, 0, 0 },
+	{ "mov %rbp, %db1, by way of memory", { 0x0f, 0x23, 0x0d }, 3, FU_INSN_PLAIN, 0, 0 },
 	{ "rex without effect", { 0x48, 0x66, 0xb8, 1, 0 }, 5, FU_INSN_PLAIN, 0, 0 },
 	{ "jmp rel8", { 0xeb, 0xfe }, 2, FU_INSN_BRANCH, 0, 0 },
 	{ "je rel8", { 0x74, 0x10 }, 2, FU_INSN_BRANCH, 0, 0x12 },
