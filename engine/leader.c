@@ -316,6 +316,13 @@ bool fu_leader_still(struct fu_ctx *ctx)
 	return fu_likely(set >= 0 && (u32)set == fu_poller_set(ctx));
 }
 
+bool fu_leader_elsewhere(u32 set)
+{
+	u32 tid = leader(set);
+
+	return tid ? tid != fu_tid() : !is_led(set);
+}
+
 bool fu_leader_holds(u32 set)
 {
 	u32 tid = leader(set);

@@ -33,6 +33,8 @@ void fu_leader_leave(void);
 /* Nothing if the calling thread is not counted. */
 void fu_leader_not_waiting(void);
 
+/* Whether another thread may be looking into the set: one that leads there, or the poller's. */
+bool fu_leader_elsewhere(u32 set);
 /*
  * Whether the set's leader, another thread, has events that it has not handled yet. Not while it
  * runs a signal handler, from which it may not come back.

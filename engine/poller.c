@@ -182,6 +182,22 @@ static bool harvest_set(u32 set)
 	return reap;
 }
 
+/*
+ * The same where others may be looking too. While the kernel looks through a set for one thread,
+ * epoll_wait may tell another, who does not want to wait, that there is nothing; poll lets it wait
+ * for that.
+ */
+static bool harvest_among_others(u32 set)
+{
+	struct pollfd pfd = { .fd = fu_load_relaxed(&fu_poller.sets[set].epfd), .events = POLLIN };
+	bool reap = harvest_set(set);
+
+	if ((fu_leader_elsewhere(set) || (u32)fu_load_acquire(&fu_poller.sets[set].handlers)) &&
+	    fu_sys(SYS_poll, &pfd, 1, 0) > 0)
+		reap |= harvest_set(set);
+	return reap;
+}
+
 static u32 handled(u64 handlers)
 {
 	return (u32)(handlers / HANDLED);
@@ -222,7 +238,7 @@ static bool harvest(u32 set, bool own)
 	}
 	/* No handler of the program may jump away from events that have been fetched. */
 	fu_critical_enter();
-	if (harvest_set(set))
+	if (harvest_among_others(set))
 		fu_registry_reap();
 	fu_critical_leave();
 	await_handlers(set);

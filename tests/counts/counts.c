@@ -314,7 +314,7 @@ static const struct scenario {
 	{ "an SQPOLL read, in the application's thread", make_sqpoll, sqpoll_read, REPEATS,
 	  APPLICATION, 0, 0 },
 	{ "memory calls of much work", NULL, busy, 2, MEMORY, 0, 0 },
-	{ "a write beside rings of other threads", make_readers, one_write, REPEATS, APPLICATION, 2,
+	{ "a write beside rings of other threads", make_readers, one_write, REPEATS, APPLICATION, 3,
 	  1 },
 	{ "idle rings, for a second", make_idle, idle, 1, ALL_THREADS, 0, 0 },
 };
