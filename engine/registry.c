@@ -455,7 +455,7 @@ static void settle(struct fu_ctx *ctx, int fd)
 {
 	struct fu_ctrl *ctrl = ctx->ring.ctrl;
 
-	if (!fu_load_relaxed(&ctrl->raised) || fu_ctx_has_events(ctx) || !is_end_of(ctx, fd))
+	if (!fu_ringfd_may_be_readable(ctrl) || fu_ctx_has_events(ctx) || !is_end_of(ctx, fd))
 		return;
 	fu_ringfd_lower(ctrl, fd);
 	fu_fence();

@@ -87,6 +87,7 @@ struct fu_ctrl {
 	u32 waiters;
 	u32 sleeps;
 	u32 raised;  /* the ring descriptor is readable: FU_RAISED, or FU_RAISING */
+	u32 late;    /* perhaps it is though it was lowered: a byte came too late for that */
 	u32 polled;  /* somebody polls the descriptor: FU_POLLED_* */
 	u32 sq_wake; /* what the SQPOLL thread sleeps on */
 	u32 ended;   /* the last descriptor is gone */
@@ -100,7 +101,7 @@ struct fu_ctrl {
 };
 
 #define FU_RAISED  1U
-#define FU_RAISING 2U /* perhaps: somebody sends its byte, has done so too late, or has died */
+#define FU_RAISING 2U /* somebody is about to send its byte, or has died before that */
 
 #define FU_POLLED_LEVEL 1U
 #define FU_POLLED_EDGE  2U
@@ -321,6 +322,11 @@ bool fu_ringfd_raise(struct fu_ctrl *ctrl, int peer);
 static inline bool fu_ringfd_is_raised(const struct fu_ctrl *ctrl)
 {
 	return fu_load_relaxed(&ctrl->raised) == FU_RAISED;
+}
+/* Whether there may be a byte to take out. */
+static inline bool fu_ringfd_may_be_readable(const struct fu_ctrl *ctrl)
+{
+	return fu_load_relaxed(&ctrl->raised) || fu_load_relaxed(&ctrl->late);
 }
 /* Makes it unreadable; `fd` is the program's end. */
 void fu_ringfd_lower(struct fu_ctrl *ctrl, int fd);

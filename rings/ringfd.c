@@ -62,12 +62,11 @@ bool fu_ringfd_raise(struct fu_ctrl *ctrl, int peer)
 	if (is_denied(ret) && !fu_ringfd_hung_up(peer))
 		ret = fu_sys(SYS_write, peer, "", 1);
 	/* When it has been lowered meanwhile its byte may have come too late for that: whoever
-	 * looks next lowers it again. */
+	 * looks next lowers it again. To raise it is left to those who have something to tell. */
 	if (!__atomic_compare_exchange_n(&ctrl->raised, &raising, FU_RAISED, false,
 	                                 __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST) &&
 	    !raising)
-		__atomic_compare_exchange_n(&ctrl->raised, &raising, FU_RAISING, false,
-		                            __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+		__atomic_store_n(&ctrl->late, 1, __ATOMIC_SEQ_CST);
 	return ret != -EAGAIN;
 }
 
@@ -76,7 +75,9 @@ void fu_ringfd_lower(struct fu_ctrl *ctrl, int fd)
 	char sink[256];
 	long got;
 
-	if (!__atomic_exchange_n(&ctrl->raised, 0, __ATOMIC_ACQ_REL))
+	u32 late = __atomic_exchange_n(&ctrl->late, 0, __ATOMIC_SEQ_CST);
+
+	if (!__atomic_exchange_n(&ctrl->raised, 0, __ATOMIC_SEQ_CST) && !late)
 		return;
 	do {
 		got = fu_sys(SYS_recvfrom, fd, sink, sizeof(sink), MSG_DONTWAIT, 0, 0);

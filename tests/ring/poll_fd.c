@@ -17,7 +17,8 @@
 #define LONG_MS 10000
 
 /* In so many two threads meet in the middle of something. */
-#define ROUNDS 20000
+#define ROUNDS  20000
+#define TELLERS 8
 
 static short poll_now(int fd, int ms)
 {
@@ -487,6 +488,28 @@ static void test_taken_before_told(void **state)
 	tr_exit(&s.r);
 }
 
+/* Workers that post side by side, and a program that takes what is there and sleeps in between. */
+static void test_told_by_many(void **state)
+{
+	struct tr_ring r;
+
+	(void)state;
+	assert_int_equal(tr_init(&r, TELLERS, 0), 0);
+	for (int round = 0; round < ROUNDS; round++) {
+		unsigned left = TELLERS;
+
+		for (unsigned i = 0; i < TELLERS; i++)
+			tr_prep(&r, IORING_OP_NOP, -1, NULL, 0, 0, i)->flags = IOSQE_ASYNC;
+		assert_int_equal(tr_submit(&r), TELLERS);
+		while (left) {
+			assert_int_equal(poll_in(r.fd, 10000), 1);
+			for (; tr_peek(&r); left--)
+				tr_seen(&r);
+		}
+	}
+	tr_exit(&r);
+}
+
 static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(test_epoll_after_masked_wait),
 	cmocka_unit_test(test_poll),
@@ -503,6 +526,7 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(test_epoll_nested),
 	cmocka_unit_test(test_ring_polls_ring),
 	cmocka_unit_test(test_taken_before_told),
+	cmocka_unit_test(test_told_by_many),
 };
 
 TR_MAIN("poll_fd", tests)
