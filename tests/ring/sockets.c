@@ -445,7 +445,7 @@ static void test_out_of_band(void **state)
 {
 	struct tr_ring r;
 	int fds[2];
-	char c;
+	char c = 0;
 
 	(void)state;
 	assert_int_equal(tr_init(&r, 8, 0), 0);
