@@ -185,13 +185,28 @@ static void place(int fd, unsigned which)
 	close(fd);
 }
 
+/* An earlier stream may have left a directory in its place, or a link that leads nowhere. */
+static int open_file(void)
+{
+	static unsigned moved;
+	char aside[32];
+	int fd = open("file", O_RDWR | O_CREAT, 0666);
+
+	if (fd >= 0)
+		return fd;
+	snprintf(aside, sizeof(aside), "aside-%u", moved++);
+	if (rename("file", aside))
+		die("rename");
+	return open("file", O_RDWR | O_CREAT, 0666);
+}
+
 static void open_all(void)
 {
 	int pair[2];
 
 	mkdir("dir", 0777);
 	mkfifo("fifo", 0666);
-	place(open("file", O_RDWR | O_CREAT, 0666), FD_FILE);
+	place(open_file(), FD_FILE);
 	if (ftruncate(FIRST_FD + FD_FILE, 65536))
 		die("file");
 	place(open("file", O_RDWR | O_DIRECT), FD_DIRECT);
