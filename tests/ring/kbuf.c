@@ -133,14 +133,19 @@ static void send_bytes(size_t n)
 #define MORE    IORING_CQE_F_MORE
 #define REST    IORING_CQE_F_SOCK_NONEMPTY
 
+/* Gives legacy buffers, from 7 on. */
+static void provide(int count)
+{
+	tr_prep(&ring, IORING_OP_PROVIDE_BUFFERS, count, memory, BYTES, 7, 1)->buf_group = GROUP;
+	assert_int_equal(tr_run(&ring, 1), 0);
+}
+
 static void test_legacy(void **state)
 {
 	struct io_uring_sqe *sqe;
 
 	(void)state;
-	sqe = tr_prep(&ring, IORING_OP_PROVIDE_BUFFERS, 2, memory, BYTES, 7, 1);
-	sqe->buf_group = GROUP;
-	assert_int_equal(tr_run(&ring, 1), 0);
+	provide(2);
 	/* What waits gives its buffer back: the later one gets it first. */
 	prep(IORING_OP_RECV, sock[0], 0, 0);
 	assert_int_equal(tr_submit(&ring), 1);
@@ -171,9 +176,7 @@ static void test_send_selected(void **state)
 	struct io_uring_sqe *sqe;
 
 	(void)state;
-	sqe = tr_prep(&ring, IORING_OP_PROVIDE_BUFFERS, 1, memory, BYTES, 7, 1);
-	sqe->buf_group = GROUP;
-	assert_int_equal(tr_run(&ring, 1), 0);
+	provide(1);
 	prep(IORING_OP_SEND, sock[0], 5, 0);
 	assert_int_equal(tr_submit(&ring), 1);
 	expect((int)BYTES, BUF(7));

@@ -55,6 +55,40 @@ static void tcp_pair(int fds[2])
 	close(l);
 }
 
+/* A ring and a connected pair, for tests that need no more. */
+static struct tr_ring ring;
+static int pair[2];
+
+static int with_stream(void **state)
+{
+	(void)state;
+	return tr_init(&ring, 8, 0) || socketpair(AF_UNIX, SOCK_STREAM, 0, pair);
+}
+
+static int with_datagrams(void **state)
+{
+	(void)state;
+	return tr_init(&ring, 8, 0) || socketpair(AF_UNIX, SOCK_DGRAM, 0, pair);
+}
+
+static int with_tcp(void **state)
+{
+	(void)state;
+	tcp_pair(pair);
+	return tr_init(&ring, 8, 0);
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	tr_exit(&ring);
+	close(pair[0]);
+	close(pair[1]);
+	return 0;
+}
+
+#define ON(setup, f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
 static int run_with(struct tr_ring *r, struct io_uring_sqe *sqe, uint64_t user_data)
 {
 	sqe->user_data = user_data;
@@ -308,80 +342,63 @@ static int command(struct tr_ring *r, int fd, unsigned op, unsigned level, unsig
 /* A socket has no positions but the first; lengths are not negative. */
 static void test_read_and_receive(void **state)
 {
-	struct tr_ring r;
-	int fds[2];
 	char buf[8];
 
 	(void)state;
-	assert_int_equal(tr_init(&r, 8, 0), 0);
-	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
-	assert_int_equal(tr_do(&r, IORING_OP_WRITE, fds[0], "hello", 5, 1), -ESPIPE);
-	assert_int_equal(tr_do(&r, IORING_OP_WRITE, fds[0], "hello", 5, 0), 5);
-	assert_int_equal(tr_do(&r, IORING_OP_READ, fds[1], buf, 8, 1), -ESPIPE);
-	assert_int_equal(tr_do(&r, IORING_OP_READ, fds[1], buf, 8, -1ULL), 5);
-	assert_int_equal(tr_do(&r, IORING_OP_RECV, fds[1], buf, 1U << 31, 0), -EINVAL);
-	tr_exit(&r);
-	close(fds[0]);
-	close(fds[1]);
+	assert_int_equal(tr_do(&ring, IORING_OP_WRITE, pair[0], "hello", 5, 1), -ESPIPE);
+	assert_int_equal(tr_do(&ring, IORING_OP_WRITE, pair[0], "hello", 5, 0), 5);
+	assert_int_equal(tr_do(&ring, IORING_OP_READ, pair[1], buf, 8, 1), -ESPIPE);
+	assert_int_equal(tr_do(&ring, IORING_OP_READ, pair[1], buf, 8, -1ULL), 5);
+	assert_int_equal(tr_do(&ring, IORING_OP_RECV, pair[1], buf, 1U << 31, 0), -EINVAL);
 }
 
 /* What has only been looked at is left. */
 static void test_peek_leaves(void **state)
 {
-	struct tr_ring r;
-	int fds[2];
 	char buf[8];
 
 	(void)state;
-	assert_int_equal(tr_init(&r, 8, 0), 0);
-	tcp_pair(fds);
-	assert_int_equal(send(fds[0], "hello", 5, 0), 5);
-	tr_prep(&r, IORING_OP_RECV, fds[1], buf, sizeof(buf), 0, 1)->msg_flags = MSG_PEEK;
-	assert_int_equal(tr_submit(&r), 1);
-	tr_expect(&r, 1, 5, IORING_CQE_F_SOCK_NONEMPTY);
+	assert_int_equal(send(pair[0], "hello", 5, 0), 5);
+	tr_prep(&ring, IORING_OP_RECV, pair[1], buf, sizeof(buf), 0, 1)->msg_flags = MSG_PEEK;
+	assert_int_equal(tr_submit(&ring), 1);
+	tr_expect(&ring, 1, 5, IORING_CQE_F_SOCK_NONEMPTY);
 	/* Nor does who asks for nothing take anything. */
-	tr_prep(&r, IORING_OP_RECV, fds[1], buf, 0, 0, 1);
-	assert_int_equal(tr_submit(&r), 1);
-	tr_expect(&r, 1, 0, IORING_CQE_F_SOCK_NONEMPTY);
-	tr_prep(&r, IORING_OP_RECV, fds[1], buf, sizeof(buf), 0, 1);
-	assert_int_equal(tr_submit(&r), 1);
-	tr_expect(&r, 1, 5, 0);
-	tr_exit(&r);
-	close(fds[0]);
-	close(fds[1]);
+	tr_prep(&ring, IORING_OP_RECV, pair[1], buf, 0, 0, 1);
+	assert_int_equal(tr_submit(&ring), 1);
+	tr_expect(&ring, 1, 0, IORING_CQE_F_SOCK_NONEMPTY);
+	tr_prep(&ring, IORING_OP_RECV, pair[1], buf, sizeof(buf), 0, 1);
+	assert_int_equal(tr_submit(&ring), 1);
+	tr_expect(&ring, 1, 5, 0);
 }
 
 /* Without a group to take buffers from, a bundle is what has been given, once. */
 static void test_bundle_of_segments(void **state)
 {
 	struct iovec iov[2] = { { (void *)"hel", 3 }, { (void *)"lo", 2 } };
-	struct io_uring_sqe *sqe;
-	struct tr_ring r;
-	int fds[2], left = 0;
+	int left = 0;
 
 	(void)state;
-	assert_int_equal(tr_init(&r, 8, 0), 0);
-	tcp_pair(fds);
-	sqe = tr_prep(&r, IORING_OP_SEND, fds[0], iov, 2, 0, 1);
-	sqe->ioprio = SEND_BUNDLE | SEND_VECTORIZED;
-	assert_int_equal(tr_submit(&r), 1);
-	tr_expect(&r, 1, 5, IORING_CQE_F_MORE);
-	tr_expect(&r, 1, 0, 0);
-	assert_int_equal(ioctl(fds[1], FIONREAD, &left), 0);
+	tr_prep(&ring, IORING_OP_SEND, pair[0], iov, 2, 0, 1)->ioprio =
+	        SEND_BUNDLE | SEND_VECTORIZED;
+	assert_int_equal(tr_submit(&ring), 1);
+	tr_expect(&ring, 1, 5, IORING_CQE_F_MORE);
+	tr_expect(&ring, 1, 0, 0);
+	assert_int_equal(ioctl(pair[1], FIONREAD, &left), 0);
 	assert_int_equal(left, 5);
-	/* A message's registered segments come before what the socket can do. */
-	close(fds[0]);
-	close(fds[1]);
-	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
-	sqe = tr_prep(&r, IORING_OP_SENDMSG_ZC, fds[0],
-	              &(struct msghdr){ .msg_iov = iov, .msg_iovlen = 2 }, 1, 0, 2);
-	sqe->ioprio = IORING_RECVSEND_FIXED_BUF;
-	assert_int_equal(tr_submit(&r), 1);
-	tr_expect(&r, 2, -EFAULT, IORING_CQE_F_MORE);
-	tr_expect(&r, 2, 0, IORING_CQE_F_NOTIF);
-	tr_exit(&r);
-	close(fds[0]);
-	close(fds[1]);
+}
+
+/* A message's registered segments come before what the socket can do. */
+static void test_message_of_segments(void **state)
+{
+	struct iovec iov[2] = { { (void *)"hel", 3 }, { (void *)"lo", 2 } };
+	const struct msghdr msg = { .msg_iov = iov, .msg_iovlen = 2 };
+
+	(void)state;
+	tr_prep(&ring, IORING_OP_SENDMSG_ZC, pair[0], &msg, 1, 0, 2)->ioprio =
+	        IORING_RECVSEND_FIXED_BUF;
+	assert_int_equal(tr_submit(&ring), 1);
+	tr_expect(&ring, 2, -EFAULT, IORING_CQE_F_MORE);
+	tr_expect(&ring, 2, 0, IORING_CQE_F_NOTIF);
 }
 
 /* RECVMSG sees at once that there is no socket, RECV when it has waited. */
@@ -410,114 +427,90 @@ static void test_poll_first_elsewhere(void **state)
 static void test_poll_first_open_link(void **state)
 {
 	struct io_uring_sqe *sqe;
-	struct tr_ring r;
-	int fds[2];
 	char c;
 
 	(void)state;
-	assert_int_equal(tr_init(&r, 8, 0), 0);
-	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
-	assert_int_equal(write(fds[1], "xy", 2), 2);
+	assert_int_equal(write(pair[1], "xy", 2), 2);
 	for (int i = 0; i < 2; i++) {
-		sqe = tr_prep(&r, i ? IORING_OP_SEND : IORING_OP_RECV, fds[0], &c, 1, 0, 1);
+		sqe = tr_prep(&ring, i ? IORING_OP_SEND : IORING_OP_RECV, pair[0], &c, 1, 0, 1);
 		sqe->ioprio = IORING_RECVSEND_POLL_FIRST;
 		sqe->flags = IOSQE_IO_LINK;
-		assert_int_equal(tr_submit(&r), 1);
-		tr_expect(&r, 1, -EAGAIN, 0);
+		assert_int_equal(tr_submit(&ring), 1);
+		tr_expect(&ring, 1, -EAGAIN, 0);
 	}
-	sqe = tr_prep(&r, IORING_OP_RECV, fds[0], &c, 1, 0, 1);
+	sqe = tr_prep(&ring, IORING_OP_RECV, pair[0], &c, 1, 0, 1);
 	sqe->flags = IOSQE_IO_LINK;
-	assert_int_equal(tr_submit(&r), 1);
-	tr_expect(&r, 1, 1, IORING_CQE_F_SOCK_NONEMPTY);
+	assert_int_equal(tr_submit(&ring), 1);
+	tr_expect(&ring, 1, 1, IORING_CQE_F_SOCK_NONEMPTY);
 	/* What waits for others to be drained does poll. */
-	sqe = tr_prep(&r, IORING_OP_RECV, fds[0], &c, 1, 0, 1);
+	sqe = tr_prep(&ring, IORING_OP_RECV, pair[0], &c, 1, 0, 1);
 	sqe->ioprio = IORING_RECVSEND_POLL_FIRST;
 	sqe->flags = IOSQE_IO_LINK | IOSQE_IO_DRAIN;
-	assert_int_equal(tr_submit(&r), 1);
-	tr_expect(&r, 1, 1, 0);
-	tr_exit(&r);
-	close(fds[0]);
-	close(fds[1]);
+	assert_int_equal(tr_submit(&ring), 1);
+	tr_expect(&ring, 1, 1, 0);
 }
 
 /* Out-of-band data of a local socket tell nothing of what is left. */
 static void test_out_of_band(void **state)
 {
-	struct tr_ring r;
-	int fds[2];
 	char c = 0;
 
 	(void)state;
-	assert_int_equal(tr_init(&r, 8, 0), 0);
-	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
-	if (send(fds[1], "x", 1, MSG_OOB) != 1) {
+	if (send(pair[1], "x", 1, MSG_OOB) != 1) {
 		skip(); /* Before Linux 5.15. */
 	}
-	assert_int_equal(send(fds[1], "abc", 3, 0), 3);
-	tr_prep(&r, IORING_OP_RECV, fds[0], &c, 1, 0, 1)->msg_flags = MSG_OOB;
-	assert_int_equal(tr_submit(&r), 1);
-	tr_expect(&r, 1, 1, 0);
+	assert_int_equal(send(pair[1], "abc", 3, 0), 3);
+	tr_prep(&ring, IORING_OP_RECV, pair[0], &c, 1, 0, 1)->msg_flags = MSG_OOB;
+	assert_int_equal(tr_submit(&ring), 1);
+	tr_expect(&ring, 1, 1, 0);
 	assert_int_equal(c, 'x');
-	tr_exit(&r);
-	close(fds[0]);
-	close(fds[1]);
 }
 
 /* To write nothing is to send an empty datagram, and nothing to a stream. */
 static void test_write_nothing(void **state)
 {
-	struct tr_ring r;
-	int fds[2];
 	char buf[8];
 
 	(void)state;
-	assert_int_equal(tr_init(&r, 8, 0), 0);
-	assert_int_equal(socketpair(AF_UNIX, SOCK_DGRAM, 0, fds), 0);
-	assert_int_equal(tr_do(&r, IORING_OP_WRITE, fds[0], buf, 0, 0), 0);
-	assert_int_equal(tr_do(&r, IORING_OP_WRITE, fds[0], "x", 1, 0), 1);
-	assert_int_equal(tr_do(&r, IORING_OP_RECV, fds[1], buf, 8, 0), 0);
-	assert_int_equal(tr_do(&r, IORING_OP_RECV, fds[1], buf, 8, 0), 1);
-	close(fds[0]);
-	close(fds[1]);
-	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
-	assert_int_equal(tr_do(&r, IORING_OP_WRITE, fds[0], buf, 0, 0), 0);
-	assert_int_equal(recv(fds[1], buf, 8, MSG_DONTWAIT), -1);
-	tr_exit(&r);
-	close(fds[0]);
-	close(fds[1]);
+	assert_int_equal(tr_do(&ring, IORING_OP_WRITE, pair[0], "x", 0, 0), 0);
+	assert_int_equal(tr_do(&ring, IORING_OP_WRITE, pair[0], "x", 1, 0), 1);
+	assert_int_equal(tr_do(&ring, IORING_OP_RECV, pair[1], buf, 8, 0), 0);
+	assert_int_equal(tr_do(&ring, IORING_OP_RECV, pair[1], buf, 8, 0), 1);
+}
+
+static void test_write_nothing_to_stream(void **state)
+{
+	char buf[8];
+
+	(void)state;
+	assert_int_equal(tr_do(&ring, IORING_OP_WRITE, pair[0], "x", 0, 0), 0);
+	assert_int_equal(recv(pair[1], buf, 8, MSG_DONTWAIT), -1);
 }
 
 /* The end of a TCP stream counts as something that is left to receive. */
 static void test_end_is_left(void **state)
 {
-	struct tr_ring r;
-	int fds[2];
 	char buf[8];
 
 	(void)state;
-	assert_int_equal(tr_init(&r, 8, 0), 0);
-	tcp_pair(fds);
-	assert_int_equal(send(fds[0], "hello", 5, 0), 5);
-	assert_int_equal(shutdown(fds[0], SHUT_WR), 0);
+	assert_int_equal(send(pair[0], "hello", 5, 0), 5);
+	assert_int_equal(shutdown(pair[0], SHUT_WR), 0);
 	for (unsigned i = 0; i < 2; i++) {
-		struct pollfd p = { .fd = fds[1], .events = POLLRDHUP };
+		struct pollfd p = { .fd = pair[1], .events = POLLRDHUP };
 		struct io_uring_cqe cqe;
 
 		assert_int_equal(poll(&p, 1, 5000), 1);
-		tr_prep(&r, IORING_OP_RECV, fds[1], buf, 5, 0, i);
-		assert_int_equal(tr_submit_wait(&r, 1), 1);
-		assert_int_equal(tr_wait(&r, &cqe), 0);
+		tr_prep(&ring, IORING_OP_RECV, pair[1], buf, 5, 0, i);
+		assert_int_equal(tr_submit_wait(&ring, 1), 1);
+		assert_int_equal(tr_wait(&ring, &cqe), 0);
 		assert_int_equal(cqe.res, i ? 0 : 5);
 		assert_int_equal(cqe.flags, IORING_CQE_F_SOCK_NONEMPTY);
 	}
 	/* Not so an end of one's own making. */
-	assert_int_equal(shutdown(fds[0], SHUT_RD), 0);
-	tr_prep(&r, IORING_OP_RECV, fds[0], buf, 5, 0, 3);
-	assert_int_equal(tr_submit(&r), 1);
-	tr_expect(&r, 3, 0, 0);
-	tr_exit(&r);
-	close(fds[0]);
-	close(fds[1]);
+	assert_int_equal(shutdown(pair[0], SHUT_RD), 0);
+	tr_prep(&ring, IORING_OP_RECV, pair[0], buf, 5, 0, 3);
+	assert_int_equal(tr_submit(&ring), 1);
+	tr_expect(&ring, 3, 0, 0);
 }
 
 static void test_commands(void **state)
@@ -559,14 +552,16 @@ int main(void)
 		cmocka_unit_test(test_send_waitall),
 		cmocka_unit_test(test_send_zc),
 		cmocka_unit_test(test_commands),
-		cmocka_unit_test(test_end_is_left),
-		cmocka_unit_test(test_peek_leaves),
-		cmocka_unit_test(test_write_nothing),
+		ON(with_tcp, test_end_is_left),
+		ON(with_tcp, test_peek_leaves),
+		ON(with_datagrams, test_write_nothing),
+		ON(with_stream, test_write_nothing_to_stream),
 		cmocka_unit_test(test_poll_first_elsewhere),
-		cmocka_unit_test(test_poll_first_open_link),
-		cmocka_unit_test(test_out_of_band),
-		cmocka_unit_test(test_bundle_of_segments),
-		cmocka_unit_test(test_read_and_receive),
+		ON(with_stream, test_poll_first_open_link),
+		ON(with_stream, test_out_of_band),
+		ON(with_tcp, test_bundle_of_segments),
+		ON(with_stream, test_message_of_segments),
+		ON(with_stream, test_read_and_receive),
 	};
 
 	return tr_run_group("sockets", tests, sizeof(tests) / sizeof(tests[0]));
