@@ -72,6 +72,7 @@ struct fu_op {
 	u8 ends_with_thread : 1; /* waits no longer than the thread that submitted it lives */
 	u8 big_cqe : 1;          /* fills req->big */
 	u8 brief : 1;            /* never waits: workers do these in the order of submission */
+	u8 exclusive : 1;        /* each event of its file is for one of them alone */
 	u16 since;               /* kernel that introduced it: major * 100 + minor */
 	/* Checks the SQE and copies out what issue needs. Returns 0 or -errno. submit_lock held. */
 	int (*prep)(struct fu_req *req, const struct fu_sqe *sqe);
@@ -180,6 +181,7 @@ struct fu_req {
 	u8 worker_state; /* pool lock */
 	u8 bounded;
 	u8 admitted;                   /* pool lock: counts against the limit of its task */
+	u8 lined;                      /* waits in a line for the file that `big` names */
 	u32 worker_tid;                /* pool lock */
 	u32 hash_key;                  /* worker serialisation key, 0 for none */
 	u32 poll_slot;                 /* poller slot + 1; poller lock */
@@ -602,12 +604,12 @@ struct fu_name fu_req_name(const struct fu_req *req);
 
 /*
  * Waits for `events` (EPOLL*) on req->fd, whose file must be held; called again it re-arms.
- * With EPOLLONESHOT what is ready now counts; without it, after the first time, only what
- * becomes ready later, and 1 with req->seen_events if that has happened already, the
- * request still being the caller's. The caller owns the request, has tracked it as FU_AT_POLLER and
- * holds ctx->lock; from success on the poller owns it. Returns 0, -EPERM if the file cannot be
- * polled, or a sandbox denies what that takes, -ECANCELED if req->cancelled was set meanwhile, or
- * -errno.
+ * With EPOLLEXCLUSIVE it waits in the line for its file (lines.c). With EPOLLONESHOT what is ready
+ * now counts; without it, after the first time, only what becomes ready later, and 1 with
+ * req->seen_events if that has happened already, the request still being the caller's. The caller
+ * owns the request, has tracked it as FU_AT_POLLER and holds ctx->lock; from success on the poller
+ * owns it. Returns 0, -EPERM if the file cannot be polled, or a sandbox denies what that takes,
+ * -ECANCELED if req->cancelled was set meanwhile, or -errno.
  */
 int fu_poller_arm(struct fu_req *req, u32 events, struct fu_name name);
 /* Tracks an owned request as armed and arms it. Returns the same; after an error the request is
@@ -621,6 +623,8 @@ enum { FU_TAKE_GONE, FU_TAKE_OK, FU_TAKE_BUSY };
 int fu_poller_take(struct fu_req *req, bool cancel);
 /* The owner of a request that has been armed is done with the poller. */
 void fu_poller_release(struct fu_req *req);
+/* The same of its place in a line: calls the next one there. ctx->lock not held. */
+void fu_poller_pass_on(struct fu_req *req);
 /* What the poller calls when an armed request's file has `events`; the callee owns it. */
 void fu_poll_event(struct fu_req *req, u32 events);
 /* Watches a ring's peer for the hang-up. */

@@ -184,6 +184,7 @@ long fu_io_uring_enter(u32 fd, u32 to_submit, u32 min_complete, u32 flags, const
 		ret = -EBADFD;
 		goto out;
 	}
+	fu_self.inside = 1;
 	if (ctx->ring.setup_flags & IORING_SETUP_SQPOLL)
 		ret = sqpoll_enter(ctx, to_submit, flags);
 	else if (to_submit)
@@ -198,6 +199,7 @@ long fu_io_uring_enter(u32 fd, u32 to_submit, u32 min_complete, u32 flags, const
 			ret = waited;
 	}
 out:
+	fu_self.inside = 0;
 	if (fu_load_relaxed(&ctx->ring.ctrl->polled) && !(flags & IORING_ENTER_REGISTERED_RING))
 		fu_ctx_settle(ctx, (int)fd);
 	fu_critical_enter();

@@ -141,6 +141,8 @@ int fu_accept_prep(struct fu_req *req, const struct fu_sqe *sqe)
 		return -EINVAL;
 	if (a->iou & IORING_ACCEPT_DONTWAIT)
 		req->flags |= FU_REQ_NOWAIT;
+	if (a->iou & IORING_ACCEPT_MULTISHOT)
+		req->flags |= FU_REQ_MULTISHOT;
 	return 0;
 }
 

@@ -407,6 +407,7 @@ const struct fu_op fu_ops[IORING_OP_LAST] = {
 	                       .needs_file = 1,
 	                       .unbounded = 1,
 	                       .pollin = 1,
+	                       .exclusive = 1,
 	                       .ioprio = 1,
 	                       .since = 505,
 	                       .prep = fu_accept_prep,

@@ -175,8 +175,7 @@ static int arm(struct fu_req *req, struct fu_name name)
 {
 	struct poll *poll = fu_cmd(req, struct poll);
 	struct fu_ctx *ctx = req->ctx;
-	/* Nobody else waits through this registration: exclusive it is in any case. */
-	u32 events = (poll->events & ~(u32)EPOLLEXCLUSIVE) | ALWAYS;
+	u32 events = poll->events | ALWAYS;
 	int ret;
 
 	if (!poll->multi)
@@ -443,6 +442,8 @@ int fu_poll_remove_issue(struct fu_req *req, u32 issue_flags)
 		if (upd->flags & IORING_POLL_UPDATE_USER_DATA)
 			target->user_data = upd->new_user_data;
 		fu_poller_release(target);
+		if (target->lined)
+			fu_poller_pass_on(target);
 		ret = fu_poll_add_issue(target, 0);
 		/* The update has its CQE before what it leads to. */
 		if (ret == FU_DONE)

@@ -22,6 +22,7 @@
 
 #include "engine/aio.h"
 #include "engine/entry.h"
+#include "engine/host.h"
 #include "engine/leader.h"
 #include "engine/peers.h"
 #include "engine/poller.h"
@@ -58,6 +59,95 @@ static bool try_hold(struct fu_ctx *ctx)
 	return refs != 0;
 }
 
+/* Has the epoll set tell of the slot's events, once armed. Its lock held. 0 or -errno. */
+static int watch(const struct fu_set *set, struct fu_slot *slot, u32 index)
+{
+	struct epoll_event ev = { .events = slot->events | EPOLLET,
+		                  .data.u64 = FU_SET_DATA(index, slot->gen) };
+	int op = slot->added ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
+	int ret = (int)fu_sys(SYS_epoll_ctl, set->epfd, op, slot->fd, &ev);
+
+	/* The file of a named one may have gone, and its registration with it; or it has left one.
+	 */
+	if (ret == -ENOENT && slot->named)
+		ret = (int)fu_sys(SYS_epoll_ctl, set->epfd, EPOLL_CTL_ADD, slot->fd, &ev);
+	else if (ret == -EEXIST)
+		ret = (int)fu_sys(SYS_epoll_ctl, set->epfd, EPOLL_CTL_MOD, slot->fd, &ev);
+	slot->added = !ret || (slot->added && !slot->named);
+	return ret;
+}
+
+/* ---- lines ---- */
+
+/* Whether the request's event leads to nothing before its ring's thread comes for it. */
+static bool is_stuck(const struct fu_req *req)
+{
+	return req->ctx->deferred &&
+	       (!fu_self.inside || fu_load_relaxed(&req->ctx->ring.ctrl->submitter) != fu_tid());
+}
+
+/* What the request's file is ready for now, of what it waits for. */
+static u32 ready_now(const struct fu_req *req, u32 events)
+{
+	struct pollfd pfd = { .fd = req->fd, .events = (short)events };
+
+	return fu_poll_now(&pfd) > 0 ? (u32)pfd.revents & ~(u32)POLLNVAL : 0;
+}
+
+/*
+ * Wakes the one whose turn it is in the line for `file`, if it sleeps. What is there for one of
+ * `ctx`, unless NULL, it gets at once: no lock is held then but that ring's submit_lock.
+ */
+static void call_next(const u64 *file, const struct fu_ctx *ctx)
+{
+	struct fu_req *next = NULL;
+	struct fu_slot *slot;
+	u32 set, events = 0;
+	long index = fu_line_next(file, &set);
+
+	if (index < 0)
+		return;
+	slot = fu_slot_at((u32)index);
+	fu_lock(&fu_poller.sets[set].lock);
+	/* Or somebody has taken it, and passes it on. */
+	if (slot->kind == FU_SLOT_ARMED && slot->set == set && slot->place == FU_PLACE_AWAKE) {
+		bool same = slot->req->ctx == ctx && !fu_load_relaxed(&ctx->ring.ctrl->ended);
+
+		if (same)
+			events = ready_now(slot->req, slot->events & 0xffffU);
+		/* One that cannot be watched finds out by itself. */
+		if (!events && watch(&fu_poller.sets[set], slot, (u32)index) && same)
+			events = slot->events & 0xffffU;
+		if (events) {
+			next = slot->req;
+			slot->kind = FU_SLOT_BUSY;
+			fu_line_taken(slot, false);
+		}
+		fu_store_relaxed(&fu_poller.sets[set].called, true);
+	}
+	fu_unlock(&fu_poller.sets[set].lock);
+	if (next)
+		fu_poll_event(next, events);
+}
+
+void fu_poller_pass_on(struct fu_req *req)
+{
+	call_next(req->big, req->ctx);
+	req->lined = 0;
+}
+
+/* Of the first n events, those of slots in a line. */
+static u64 lined_events(const struct epoll_event *events, long n)
+{
+	u64 lined = 0;
+
+	for (long i = 0; n > 1 && i < n; i++)
+		lined |= (u64)fu_line_has(events[i].data.u64) << i;
+	return lined;
+}
+
+/* ---- events ---- */
+
 /*
  * Who is to handle the event, or FU_SLOT_FREE if nobody is. A context comes with a reference; of a
  * set that is in the first one, which. `set` has told of it.
@@ -68,6 +158,7 @@ static enum fu_slot_kind take_event(u32 set, const struct epoll_event *ev, struc
 	enum fu_slot_kind kind = FU_SLOT_FREE;
 	u32 index = (u32)ev->data.u64, gen = (u32)(ev->data.u64 >> 32);
 	struct fu_slot *slot;
+	bool stuck = false;
 
 	fu_lock(&fu_poller.sets[set].lock);
 	if (index < fu_load_acquire(&fu_poller.nr_slots)) {
@@ -78,6 +169,10 @@ static enum fu_slot_kind take_event(u32 set, const struct epoll_event *ev, struc
 			kind = slot->kind;
 			slot->kind = FU_SLOT_BUSY;
 			*req = slot->req;
+			if (fu_unlikely(slot->place)) {
+				stuck = is_stuck(slot->req);
+				fu_line_taken(slot, stuck);
+			}
 		} else if (slot->kind == FU_SLOT_BUSY) {
 			slot->pending |= ev->events;
 		} else if (slot->kind == FU_SLOT_RING) {
@@ -91,6 +186,8 @@ static enum fu_slot_kind take_event(u32 set, const struct epoll_event *ev, struc
 		}
 	}
 	fu_unlock(&fu_poller.sets[set].lock);
+	if (stuck)
+		call_next((*req)->big, NULL);
 	return kind;
 }
 
@@ -114,40 +211,51 @@ static void end_handling(u32 set)
 
 static bool harvest_set(u32 set);
 
-/* `set`'s events. Returns whether a ring has lost its last descriptor, or is asked for. */
+/* One of `set`'s events. Returns as handle(). */
+static bool handle_one(u32 set, const struct epoll_event *event)
+{
+	struct fu_req *req = NULL;
+	struct fu_ctx *ctx = NULL;
+	u32 inner = 0;
+
+	if (!event->events)
+		return false;
+	if ((u32)(event->data.u64 >> 32) == FU_SET_SPECIAL) {
+		special_event(set, (u32)event->data.u64);
+		return false;
+	}
+	switch (take_event(set, event, &req, &ctx, &inner)) {
+	case FU_SLOT_ARMED:
+		fu_poll_event(req, event->events);
+		return false;
+	case FU_SLOT_AIO:
+		fu_aio_event(ctx);
+		fu_ctx_put(ctx);
+		return false;
+	case FU_SLOT_RING:
+		return true;
+	case FU_SLOT_SET:
+		return harvest_set(inner);
+	default:
+		return false;
+	}
+}
+
+/*
+ * `set`'s events, no more than 64. Those who wait exclusively come after the others. Returns
+ * whether a ring has lost its last descriptor, or is asked for.
+ */
 static bool handle(u32 set, const struct epoll_event *events, long n)
 {
+	u64 lined = lined_events(events, n);
 	bool reap = false;
 
 	for (long i = 0; i < n; i++) {
-		struct fu_req *req = NULL;
-		struct fu_ctx *ctx = NULL;
-		u32 inner = 0;
-
-		if (!events[i].events)
-			continue;
-		if ((u32)(events[i].data.u64 >> 32) == FU_SET_SPECIAL) {
-			special_event(set, (u32)events[i].data.u64);
-			continue;
-		}
-		switch (take_event(set, &events[i], &req, &ctx, &inner)) {
-		case FU_SLOT_ARMED:
-			fu_poll_event(req, events[i].events);
-			break;
-		case FU_SLOT_AIO:
-			fu_aio_event(ctx);
-			fu_ctx_put(ctx);
-			break;
-		case FU_SLOT_RING:
-			reap = true;
-			break;
-		case FU_SLOT_SET:
-			reap |= harvest_set(inner);
-			break;
-		default:
-			break;
-		}
+		if (!(lined >> i & 1))
+			reap |= handle_one(set, &events[i]);
 	}
+	for (; lined; lined &= lined - 1)
+		reap |= handle_one(set, &events[__builtin_ctzll(lined)]);
 	return reap;
 }
 
@@ -176,9 +284,10 @@ static bool harvest_set(u32 set)
 	do {
 		bool some;
 
+		fu_store_relaxed(&fu_poller.sets[set].called, false);
 		n = take_and_handle(set, events, HARVEST_EVENTS, &some);
 		reap |= some;
-	} while (n == HARVEST_EVENTS);
+	} while (n == HARVEST_EVENTS || (n > 0 && fu_load_relaxed(&fu_poller.sets[set].called)));
 	return reap;
 }
 
@@ -569,24 +678,6 @@ static void detach(u32 set, struct fu_req *req)
 	req->poll_slot = 0;
 }
 
-/* Has the epoll set tell of the slot's events, once armed. Its lock held. 0 or -errno. */
-static int watch(const struct fu_set *set, struct fu_slot *slot, u32 index)
-{
-	struct epoll_event ev = { .events = slot->events | EPOLLET,
-		                  .data.u64 = FU_SET_DATA(index, slot->gen) };
-	int op = slot->added ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
-	int ret = (int)fu_sys(SYS_epoll_ctl, set->epfd, op, slot->fd, &ev);
-
-	/* The file of a named one may have gone, and its registration with it; or it has left one.
-	 */
-	if (ret == -ENOENT && slot->named)
-		ret = (int)fu_sys(SYS_epoll_ctl, set->epfd, EPOLL_CTL_ADD, slot->fd, &ev);
-	else if (ret == -EEXIST)
-		ret = (int)fu_sys(SYS_epoll_ctl, set->epfd, EPOLL_CTL_MOD, slot->fd, &ev);
-	slot->added = !ret || (slot->added && !slot->named);
-	return ret;
-}
-
 /* Arms the request, which has a slot in set `n`. That lock held. Returns as fu_poller_arm. */
 static int arm_slot(u32 n, struct fu_req *req, u32 events, bool once)
 {
@@ -602,15 +693,24 @@ static int arm_slot(u32 n, struct fu_req *req, u32 events, bool once)
 		if (req->seen_events)
 			return 1;
 		slot->kind = FU_SLOT_ARMED;
+		if (req->lined)
+			fu_line_join(req->poll_slot - 1);
 		return 0;
 	}
 	/* The file tells the last one first: a request that waits anew goes before those there. */
-	if (slot->added && once && (!slot->named || fu_load_relaxed(&slot->crowded)))
+	if (slot->added && once && !req->lined && (!slot->named || fu_load_relaxed(&slot->crowded)))
 		fu_slot_leave_set(slot);
 	slot->events = events;
 	slot->pending = 0;
 	/* The handler may run before epoll_ctl returns; it waits for our lock. */
 	slot->kind = FU_SLOT_ARMED;
+	if (req->lined && !fu_line_join(req->poll_slot - 1)) {
+		if (!slot->named)
+			return 0;
+		/* The name may be another file's when its turn has come. */
+		slot->kind = FU_SLOT_BUSY;
+		return -EBUSY;
+	}
 	ret = watch(set, slot, req->poll_slot - 1);
 	if (ret) {
 		slot->kind = FU_SLOT_BUSY;
@@ -651,10 +751,19 @@ int fu_poller_arm(struct fu_req *req, u32 events, struct fu_name name)
 	bool once = (events & EPOLLONESHOT) && !(req->flags & FU_REQ_MULTISHOT);
 	int ret = fu_poller_start();
 	struct fu_set *set;
+	u64 file[2];
+	bool lined;
 	u32 n;
 
 	if (fu_unlikely(ret))
 		return denied(ret);
+	if (events & EPOLLEXCLUSIVE)
+		fu_line_for(req);
+	events &= ~(u32)EPOLLEXCLUSIVE;
+	/* It may be somebody else's once it is armed. */
+	lined = req->lined;
+	file[0] = req->big[0];
+	file[1] = req->big[1];
 	n = fu_set_for(req->ctx, fu_self.engine && req->owner ? req->owner : fu_tid());
 	set = &fu_poller.sets[n];
 	fu_self.sets |= 1ULL << n;
@@ -671,6 +780,8 @@ int fu_poller_arm(struct fu_req *req, u32 events, struct fu_name name)
 			ret = arm_slot(n, req, events, once);
 	}
 	fu_unlock(&set->lock);
+	if (fu_unlikely(lined))
+		call_next(file, NULL);
 	return denied(ret);
 }
 
@@ -711,6 +822,7 @@ int fu_poller_take(struct fu_req *req, bool cancel)
 			 * follows. */
 			fu_slot_renew(slot);
 			slot->events = 0;
+			fu_line_taken(slot, false);
 			ret = FU_TAKE_OK;
 		} else {
 			if (cancel)

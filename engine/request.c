@@ -399,6 +399,8 @@ static void release_resources(struct fu_req *req)
 	}
 	if (req->poll_slot)
 		fu_poller_release(req);
+	if (fu_unlikely(req->lined))
+		fu_poller_pass_on(req);
 	if (fu_unlikely(req->record))
 		fu_orphans_forget(req);
 	if (req->flags & FU_REQ_CLEANUP)

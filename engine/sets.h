@@ -5,6 +5,7 @@
 #define FU_SETS_H
 
 #include "engine/engine.h"
+#include "engine/lines.h"
 #include "engine/poller.h"
 #include "rings/lock.h"
 
@@ -15,6 +16,7 @@ struct fu_set {
 	u32 slot;            /* its own in the first set, + 1 */
 	u32 by;              /* the thread whose rings' requests it is for; relaxed */
 	bool attached;       /* read without the lock */
+	bool called;         /* there may be an event since it was looked at; relaxed (lines.c) */
 	/* Low half: threads with events in hand; high: how often one was done with them. Atomic. */
 	u64 handlers;
 } __attribute__((aligned(64)));
@@ -36,6 +38,7 @@ struct fu_poller {
 	u32 nr_slots;        /* read without the lock */
 	u32 free_head, used; /* parked ones are neither free nor used */
 	u32 *names;          /* by descriptor: index + 1 of the named slot there is */
+	struct fu_list lines[FU_LINE_BUCKETS];
 };
 extern struct fu_poller fu_poller;
 

@@ -175,6 +175,7 @@ void fu_slot_free(u32 index)
 		fu_slot_leave_set(slot);
 	if (slot->own_fd)
 		fu_fd_close(slot->fd);
+	fu_line_leave(slot);
 	slot->own_fd = false;
 	slot->pending = 0;
 	slot->kind = FU_SLOT_FREE;

@@ -15,6 +15,15 @@ enum fu_slot_kind {
 	FU_SLOT_SET
 };
 
+/* Where a slot is in the line for its file (lines.c). */
+enum fu_place {
+	FU_PLACE_NONE,
+	FU_PLACE_ASLEEP, /* nobody watches the file for it */
+	FU_PLACE_AWAKE,
+	FU_PLACE_BUSY,
+	FU_PLACE_STUCK
+};
+
 struct fu_slot {
 	u32 gen;
 	u8 kind;
@@ -28,6 +37,10 @@ struct fu_slot {
 	u32 pending;  /* edges that came while BUSY */
 	int fd;
 	u32 next_free; /* index + 1 */
+	/* slots_lock; the place is read without it as a hint, and by who holds the set's lock */
+	u8 place;
+	u32 index;
+	struct fu_list line; /* while there is a place */
 	union {
 		struct fu_req *req;
 		struct fu_ctx *ctx;

@@ -161,11 +161,12 @@ bool fu_drain_run(struct fu_ctx *ctx)
 	return !first;
 }
 
-/* What goes on for ever is armed before it is tried, where the kernel has a worker begin it. */
+/* What reads for ever is armed before it is tried, where the kernel has a worker begin it. */
 static bool begins_on_worker(const struct fu_req *req)
 {
 	return (req->flags & FU_REQ_ASYNC) ||
-	       (req->flags & (FU_REQ_SLOW | FU_REQ_MULTISHOT)) == (FU_REQ_SLOW | FU_REQ_MULTISHOT);
+	       ((req->flags & FU_REQ_SLOW) && (req->flags & FU_REQ_MULTISHOT) &&
+	        req->op->buffer_select);
 }
 
 /*
@@ -427,7 +428,8 @@ static u32 arm_events(const struct fu_req *req)
 {
 	if (req->poll_events)
 		return req->poll_events;
-	return EPOLLPRI | EPOLLERR | (req->op->pollin ? EPOLLIN | EPOLLRDNORM | EPOLLRDHUP : 0) |
+	return EPOLLPRI | EPOLLERR | (req->op->exclusive ? (u32)EPOLLEXCLUSIVE : 0) |
+	       (req->op->pollin ? EPOLLIN | EPOLLRDNORM | EPOLLRDHUP : 0) |
 	       (req->op->pollout ? EPOLLOUT | EPOLLWRNORM : 0);
 }
 

@@ -21,6 +21,8 @@
 #include "rings/user.h"
 
 #define KERNEL_SIGSET_BYTES 8
+/* No more than so often in a row: the program may want to see what has come. */
+#define ROUNDS 64
 
 struct waiter {
 	struct fu_ctx *ctx;
@@ -82,7 +84,8 @@ static long sleep_masked(struct waiter *w, s64 left)
 /* Runs what other threads have left for this one, and makes room for the backlog. */
 static void run_pending(struct fu_ctx *ctx)
 {
-	if (fu_deferred_pending(ctx) || fu_aio_ready(ctx)) {
+	/* What runs may leave more. */
+	for (int i = 0; i < ROUNDS && (fu_deferred_pending(ctx) || fu_aio_ready(ctx)); i++) {
 		fu_submit_lock(ctx);
 		fu_aio_reap(ctx);
 		fu_run_deferred(ctx);

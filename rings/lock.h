@@ -36,6 +36,7 @@ struct fu_thread {
 	u8 forking; /* holds what is held during a fork */
 	u8 quiet;   /* ... and keeps the engine from starting threads (thread.c) */
 	u8 owns;    /* has had requests that wait (leaving.c) */
+	u8 inside;  /* is in io_uring_enter, as far as is known */
 	u64 sets;   /* the poller's sets where it has armed requests, a bit for each */
 	u16 task;   /* its place among those whose workers have limits of their own (reg_wq.c) */
 };
