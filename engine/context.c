@@ -90,7 +90,9 @@ void fu_ctx_adopt(struct fu_ctx *ctx, u32 gen)
 	ctx->hung = false;
 	ctx->peer_slot = ctx->poll_set = 0;
 	ctx->joined = 0;
-	fu_store_relaxed(&ctx->ring.ctrl->shared, 1);
+	ctx->inherited = true;
+	if (!fu_load_relaxed(&ctx->ring.ctrl->shared))
+		fu_store_relaxed(&ctx->ring.ctrl->shared, FU_SHARED_FORKED);
 	ctx->sq = NULL;
 	ctx->link_head = ctx->link_last = NULL;
 	ctx->drain_active = ctx->drain_next = ctx->submitting = false;

@@ -238,8 +238,9 @@ struct fu_ctx {
 	/* Requests in flight, others that hold it, the registry's own; FU_CTX_INSIDE for each
 	 * thread in io_uring_enter. */
 	u64 refs;
-	u32 live;  /* FU_CTX_*; registry lock to change */
-	bool hung; /* the last descriptor has gone, perhaps while threads were inside */
+	u32 live;       /* FU_CTX_*; registry lock to change */
+	bool hung;      /* the last descriptor has gone, perhaps while threads were inside */
+	bool inherited; /* made by a process that has forked this one, or its parent */
 	u64 ino;
 	int peer;
 	int prog_fd; /* a number under which the program has it, last we knew */
@@ -259,6 +260,7 @@ struct fu_ctx {
 	bool iopoll; /* constant after setup; here because a submission looks at these four at once
 	              */
 	bool drain_active, drain_next, restricted;
+	bool shared; /* by processes that use it: all requests leave records (orphans.c) */
 	bool drain_disabled, submitting;
 	int prep_error;          /* the request just issued should not have been */
 	struct fu_batch done;    /* completed, CQEs not yet posted */

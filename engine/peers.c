@@ -88,7 +88,7 @@ void fu_peer_share(struct fu_ctx *ctx)
 	if (fu_load_relaxed(&ctx->ring.ctrl->shared))
 		return;
 	fu_lock(&ctx->lock);
-	fu_store_relaxed(&ctx->ring.ctrl->shared, 1);
+	fu_store_relaxed(&ctx->ring.ctrl->shared, FU_SHARED_FORKED);
 	if (ctx->hash_count) {
 		for (u32 i = 0; i < ctx->hash_size; i++) {
 			fu_list_for_each(node, &ctx->hash[i])

@@ -13,6 +13,16 @@ void fu_peer_track(struct fu_req *req);
 void fu_peer_listens(struct fu_ctx *ctx);
 /* Before a fork: what this process has in the ring becomes reachable for the child. */
 void fu_peer_share(struct fu_ctx *ctx);
+/* Whether several processes use the ring, which this one is about to do. */
+static inline bool fu_peers_use(struct fu_ctx *ctx)
+{
+	struct fu_ctrl *ctrl = ctx->ring.ctrl;
+	u32 shared = fu_load_relaxed(&ctrl->shared);
+
+	if (fu_unlikely(ctx->inherited && shared != FU_SHARED_USED))
+		fu_store_relaxed(&ctrl->shared, shared = FU_SHARED_USED);
+	return shared == FU_SHARED_USED;
+}
 /* Answers what another process asks. No lock held. */
 void fu_peer_answer(struct fu_ctx *ctx);
 
@@ -31,9 +41,13 @@ bool fu_peers_ask(struct fu_req *req, const struct fu_cancel *cd, long found, u3
 
 /* ---- orphans.c ---- */
 
-/* A request of a shared ring, and what follows it in its link, has to wait. ctx->lock held, joined.
- */
+/* A new request is about to take the next SQE of a shared ring. submit_lock held. */
+void fu_orphans_take(struct fu_req *req);
+/* A request from before the ring was shared, and what follows it in its link. ctx->lock held,
+ * joined. */
 void fu_orphans_record(struct fu_req *req);
+/* It has a record and is about to be posted: under cq_lock, as fu_orphans_forget behind that. */
+void fu_orphans_closing(struct fu_req *req);
 /* It has a record and is a timeout: when it expires. */
 void fu_orphans_due(struct fu_req *req, u32 clock, u64 deadline_ns);
 /* It has a record and completes. */

@@ -218,9 +218,11 @@ static void post_locked(struct fu_req *req)
 	bool in_ring;
 
 	if (fu_unlikely(req->record))
-		fu_orphans_forget(req);
+		fu_orphans_closing(req);
 	in_ring = fu_cq_post(ring, req->user_data, req->res, req->cflags,
 	                     req->flags & FU_REQ_BIG_CQE ? req->big : NULL);
+	if (fu_unlikely(req->record))
+		fu_orphans_forget(req);
 	if (!in_ring)
 		FU_COUNT(overflowed, 1);
 }

@@ -14,6 +14,7 @@
 #include "engine/aio.h"
 #include "engine/entry.h"
 #include "engine/leaving.h"
+#include "engine/peers.h"
 #include "engine/personality.h"
 #include "engine/restrict.h"
 #include "rings/fds.h"
@@ -314,6 +315,10 @@ static inline int submit_one(struct fu_ctx *ctx, struct fu_req *req, const struc
 	if (ctx->aio_queued && (copy.opcode >= IORING_OP_LAST || !fu_ops[copy.opcode].iocb))
 		fu_aio_flush(ctx);
 	ret = init_req(ctx, req, &copy);
+	if (fu_unlikely(ctx->shared)) {
+		fu_req_keep(req);
+		fu_req_own(req);
+	}
 	if (fu_unlikely(ret || (req->flags & TIES) || ctx->link_head))
 		return submit_tied(ctx, req, ret);
 	ctx->prep_error = 0;
@@ -336,6 +341,7 @@ long fu_submit_sqes(struct fu_ctx *ctx, u32 count)
 	ctx->submitting = true;
 	/* Another process may have enabled the ring. */
 	ctx->restricted = ctx->ring.ctrl->restricted;
+	ctx->shared = fu_peers_use(ctx);
 	ctx->peek.at = ctx->ring.ctrl->cached_sq_head - 1;
 	while (left) {
 		struct fu_req *req = fu_req_alloc(ctx);
@@ -343,8 +349,12 @@ long fu_submit_sqes(struct fu_ctx *ctx, u32 count)
 
 		if (!req)
 			break;
+		if (fu_unlikely(ctx->shared))
+			fu_orphans_take(req);
 		sqe = fu_sq_next(&ctx->ring);
 		if (!sqe) {
+			if (req->record)
+				fu_orphans_forget(req);
 			req->next = ctx->cache;
 			ctx->cache = req;
 			fu_store_relaxed(&ctx->started, ctx->started - 1);

@@ -50,7 +50,8 @@ static bool fill(struct fu_ring *ring, struct fu_cqe *cqe, const u64 *big)
 	if (free_slots(ring) < need)
 		return false;
 	write_cqe(ring, ctrl->cached_cq_tail, cqe, big);
-	fu_store_relaxed(&ctrl->cached_cq_tail, ctrl->cached_cq_tail + need);
+	/* From here on it counts, also if this process dies before it shows it. */
+	fu_store_release(&ctrl->cached_cq_tail, ctrl->cached_cq_tail + need);
 	return true;
 }
 
@@ -68,7 +69,7 @@ static void backlog(struct fu_ring *ring, const struct fu_cqe *cqe, const u64 *b
 	slot->cqe = *cqe;
 	slot->big[0] = big ? big[0] : 0;
 	slot->big[1] = big ? big[1] : 0;
-	fu_store_relaxed(&ctrl->ovf_tail, ctrl->ovf_tail + 1);
+	fu_store_release(&ctrl->ovf_tail, ctrl->ovf_tail + 1);
 	fu_sq_flags_set(ring, IORING_SQ_CQ_OVERFLOW);
 }
 

@@ -242,8 +242,11 @@ void fu_lock_slow(struct fu_lock *lock, u32 me)
 			continue;
 		if (owner_is_dead(word) &&
 		    __atomic_compare_exchange_n(&lock->word, &word, mine, false, __ATOMIC_ACQUIRE,
-		                                __ATOMIC_RELAXED))
+		                                __ATOMIC_RELAXED)) {
+			if (lock->kind)
+				fu_lock_inherited(lock);
 			return;
+		}
 	}
 }
 

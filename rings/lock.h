@@ -21,7 +21,11 @@
 
 struct fu_lock {
 	u32 word; /* 0, or the owner's tid, with FU_LOCK_WAITERS if somebody sleeps */
+	u32 kind; /* FU_LOCK_*; constant */
 };
+
+/* Locks that have something to be put right behind an owner that died with them. */
+enum { FU_LOCK_PLAIN, FU_LOCK_SUBMIT, FU_LOCK_CQ };
 
 struct fu_thread {
 	u32 gen;         /* the process generation in which `tid` was read */
@@ -93,6 +97,8 @@ static inline u32 fu_tid(void)
 
 void fu_lock_slow(struct fu_lock *lock, u32 me);
 void fu_unlock_slow(struct fu_lock *lock);
+/* The caller has taken over a lock that is not plain. Implemented in record.c. */
+void fu_lock_inherited(struct fu_lock *lock);
 
 static inline void fu_critical_enter(void)
 {

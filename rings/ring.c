@@ -239,6 +239,8 @@ int fu_ring_create(struct fu_ring *ring, const struct fu_params *p)
 	set_pointers(ring, p);
 	set_constants(ring->rings, p);
 	ring->ctrl->setup_flags = p->flags;
+	ring->ctrl->submit_lock.kind = FU_LOCK_SUBMIT;
+	ring->ctrl->cq_lock.kind = FU_LOCK_CQ;
 	ring->ctrl->disabled = !!(p->flags & IORING_SETUP_R_DISABLED);
 	ring->ctrl->clock_id = CLOCK_MONOTONIC;
 	return 0;

@@ -40,10 +40,12 @@ struct fu_question {
 	s64 answer; /* written by the one who is asked */
 };
 
-/* A request that waits in a shared ring (engine/orphans.c). */
+/* A request of a shared ring (engine/orphans.c). */
 struct fu_record {
-	u32 owner;  /* a thread's id, 0: free */
-	u32 silent; /* a cancellation of it is not reported */
+	u32 owner;   /* a thread's id, 0: free */
+	u32 silent;  /* a cancellation of it is not reported */
+	u32 from;    /* the SQ head behind its SQE, if it was made when that was taken */
+	u32 closing; /* its CQE is being posted: what fu_cq_posted will be then, else 0 */
 	u64 user_data;
 	u64 due_ns; /* a timeout's end on CLOCK_MONOTONIC, else 0 */
 };
@@ -91,17 +93,21 @@ struct fu_ctrl {
 	u32 polled;  /* somebody polls the descriptor: FU_POLLED_* */
 	u32 sq_wake; /* what the SQPOLL thread sleeps on */
 	u32 ended;   /* the last descriptor is gone */
-	u32 shared;  /* the process has forked: others may have requests here too */
+	u32 shared;  /* others may have requests here too: FU_SHARED_*; only grows */
 
 	/* Several processes: entries of peers are taken by compare-and-swap of the pid. */
 	__attribute__((aligned(FU_CACHELINE))) struct fu_question question;
 	struct fu_peer peers[FU_PEERS];
-	u32 records_top; /* no record at or above has ever been used; atomic */
+	u32 records_top;  /* no record at or above has ever been used; atomic */
+	u32 records_next; /* where to look for a free one first; FU_RECORDS: there is none */
 	struct fu_record records[FU_RECORDS];
 };
 
 #define FU_RAISED  1U
 #define FU_RAISING 2U /* somebody is about to send its byte, or has died before that */
+
+#define FU_SHARED_FORKED 1U /* there has been a child */
+#define FU_SHARED_USED   2U /* which uses the ring */
 
 #define FU_POLLED_LEVEL 1U
 #define FU_POLLED_EDGE  2U
@@ -201,22 +207,28 @@ static inline u32 fu_sq_pending(const struct fu_ring *ring)
 	return n < ring->sq_entries ? n : ring->sq_entries;
 }
 
-/*
- * Consumes one SQ slot. Returns the SQE, in memory that the program may change
- * under us, or NULL if the slot's index was out of range (then sq_dropped grew).
- */
-static inline const struct fu_sqe *fu_sq_next(struct fu_ring *ring)
+/* The SQE of a slot, in memory that the program may change under us, or NULL if the slot's index
+ * is out of range. */
+static inline const struct fu_sqe *fu_sq_at(const struct fu_ring *ring, u32 head)
 {
-	u32 index = ring->ctrl->cached_sq_head++ & (ring->sq_entries - 1);
+	u32 index = head & (ring->sq_entries - 1);
 
 	if (fu_likely(ring->sq_array)) {
 		index = fu_load_relaxed(&ring->sq_array[index]);
-		if (fu_unlikely(index >= ring->sq_entries)) {
-			fu_store_relaxed(ring->sq_dropped, fu_load_relaxed(ring->sq_dropped) + 1);
+		if (fu_unlikely(index >= ring->sq_entries))
 			return NULL;
-		}
 	}
 	return (const void *)((const u8 *)ring->sqes + ((size_t)index << ring->sqe_shift));
+}
+
+/* Consumes one SQ slot. Returns as fu_sq_at; if it is NULL sq_dropped has grown. */
+static inline const struct fu_sqe *fu_sq_next(struct fu_ring *ring)
+{
+	const struct fu_sqe *sqe = fu_sq_at(ring, ring->ctrl->cached_sq_head++);
+
+	if (fu_unlikely(!sqe))
+		fu_store_relaxed(ring->sq_dropped, fu_load_relaxed(ring->sq_dropped) + 1);
+	return sqe;
 }
 
 /* Publishes the consumed head. */
@@ -248,6 +260,13 @@ static inline u32 fu_cq_ready(const struct fu_ring *ring)
 static inline bool fu_cq_overflown(const struct fu_ring *ring)
 {
 	return fu_load_relaxed(&ring->ctrl->ovf_head) != fu_load_relaxed(&ring->ctrl->ovf_tail);
+}
+
+/* How many CQEs there have ever been, in the ring or in the backlog. */
+static inline u32 fu_cq_posted(const struct fu_ctrl *ctrl)
+{
+	return fu_load_relaxed(&ctrl->cached_cq_tail) + fu_load_relaxed(&ctrl->ovf_tail) -
+	       fu_load_relaxed(&ctrl->ovf_head);
 }
 
 /*

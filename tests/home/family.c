@@ -4,6 +4,7 @@
  */
 #include "tests/home/home.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
@@ -511,6 +512,59 @@ static void test_killed_at_random(void **state)
 	close(fd);
 }
 
+/*
+ * Every SQE that a killed process's call has taken completes once: the heads and tails, which only
+ * ever count up, are level in the end.
+ */
+static void test_killed_with_all_completed(void **state)
+{
+	enum { KILLS = 100, BATCH = 8 };
+	static struct tr_ring r;
+	int fd = tr_temp_file(65536);
+	unsigned seed = 4711;
+
+	(void)state;
+	shared = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	assert_true(shared != MAP_FAILED);
+	assert_int_equal(make_shared(&r, shared), 0);
+	for (int i = 0; i < KILLS; i++) {
+		static unsigned char buf[BATCH][256];
+		struct io_uring_cqe cqe;
+		pid_t victim = fork();
+
+		assert_true(victim >= 0);
+		if (victim == 0) {
+			static const uint8_t ops[] = { IORING_OP_NOP, IORING_OP_READ };
+
+			alarm(30);
+			r.sqe_tail = *r.sq_tail;
+			for (unsigned k = 0;; k++) {
+				for (int n = 0; n < BATCH; n++)
+					tr_prep(&r, ops[(k + (unsigned)n) % 2], fd, buf[n],
+					        sizeof(buf[n]), 256, k);
+				TR_CHILD_CHECK(tr_submit(&r) == BATCH);
+				for (int n = 0; n < BATCH; n++)
+					TR_CHILD_CHECK(tr_wait(&r, &cqe) == 0);
+			}
+		}
+		seed = seed * 1103515245 + 12345;
+		usleep(300 + seed / 65536 % 1000);
+		kill(victim, SIGKILL);
+		assert_int_equal(tr_wait_child(victim), 128 + SIGKILL);
+		r.sqe_tail = *r.sq_tail;
+		while (*r.sq_head != *r.sq_tail)
+			assert_true(tr_sys_enter(r.fd, 1, 0, 0, NULL, 0) >= 0);
+		do
+			*r.cq_head = *(volatile uint32_t *)r.cq_tail;
+		while (*r.cq_head != *r.sq_head && tr_wait_ms(&r, &cqe, 10000) == 0);
+		assert_int_equal(*r.cq_tail, *r.sq_head);
+	}
+	assert_int_equal(tr_wait_ms(&r, &(struct io_uring_cqe){ 0 }, 300), -ETIME);
+	assert_int_equal(tr_sys_close(r.fd), 0);
+	munmap(shared, 8192);
+	close(fd);
+}
+
 /* ---- other ways to have children ---- */
 
 TR_ONE_RING(8);
@@ -644,6 +698,7 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(test_any_waits),
 	cmocka_unit_test(test_creator_leaves),
 	cmocka_unit_test(test_killed_at_random),
+	cmocka_unit_test(test_killed_with_all_completed),
 	ON_RING(test_vfork),
 	ON_RING(test_spawn),
 	cmocka_unit_test(test_daemon),
