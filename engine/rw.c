@@ -48,6 +48,9 @@
 #define RWF_DONTCACHE 0x80
 #endif
 
+/* What only files with places to write to, and devices to wait for, can be asked to do. */
+#define IDLE_FLAGS (RWF_DSYNC | RWF_SYNC | RWF_APPEND | RWF_NOAPPEND)
+
 #define MAX_SEGMENTS 1024U
 #define MAX_BYTES    0x7ffff000U
 /* CQEs that a multishot read posts before others get their turn. */
@@ -363,13 +366,18 @@ static long transfer(struct fu_req *req, struct rw *rw, int flags, bool block)
 	if (fu_unlikely(rw->write && !rw->len) && !rw->vectored && (!pos || pos == ~0ULL) &&
 	    is_socket(req->fd))
 		return send_empty(req, block);
-	ret = vectors(req, rw->write, iov, segs, pos, flags, block);
-	/* A file without positions takes any offset for none. */
-	if (ret == -ESPIPE && pos != ~0ULL && !(pos && is_socket(req->fd))) {
-		rw->pos = ~0ULL;
-		ret = vectors(req, rw->write, iov, segs, ~0ULL, flags, block);
+	for (;;) {
+		ret = vectors(req, rw->write, iov, segs, rw->pos, flags, block);
+		if (ret == -ESPIPE && rw->pos != ~0ULL && !(rw->pos && is_socket(req->fd)))
+			/* A file without positions takes any offset for none. */
+			rw->pos = ~0ULL;
+		else if (ret == -EOPNOTSUPP && flags && !(flags & ~IDLE_FLAGS) &&
+		         !(rw->write && fu_file_is_reg(req)))
+			/* pwritev2 has none for files that mean nothing by them; io_uring has. */
+			flags = 0;
+		else
+			return ret;
 	}
-	return ret;
 }
 
 /* Steps over the first `n` bytes of what is left. */
@@ -394,11 +402,19 @@ static int finish(struct fu_req *req, struct rw *rw, long ret)
 	return FU_DONE;
 }
 
-/* Whether the file may have refused RWF_NOWAIT as such. Before 5.5, for a buffered write: -EINVAL.
- */
-static bool nowait_refused(const struct fu_req *req, const struct rw *rw, long ret)
+/* Whether the file can be written at all. Of nothing it is not told. */
+static bool can_write(struct fu_req *req)
 {
-	return ret == -EOPNOTSUPP || (ret == -EINVAL && rw->write && !(req->flags & FU_REQ_NOWAIT));
+	struct iovec none = { NULL, 0 };
+
+	return vectors(req, true, &none, 1, ~0ULL, 0, false) != -EINVAL;
+}
+
+/* Whether the file may have refused RWF_NOWAIT as such. Before 5.5, for a write: -EINVAL. */
+static bool nowait_refused(struct fu_req *req, const struct rw *rw, long ret)
+{
+	return ret == -EOPNOTSUPP ||
+	       (ret == -EINVAL && rw->write && !(req->flags & FU_REQ_NOWAIT) && can_write(req));
 }
 
 /* Whether the file takes a flag, asked where there is nothing to read. */
@@ -490,6 +506,19 @@ static bool is_trusted(struct fu_req *req, const struct rw *rw, u32 issue_flags)
 	       !(rw->write && fu_pool_has_key(req)) && fu_file_trust(req, rw->write);
 }
 
+/* A file that does not know RWF_NOWAIT, but is one that nobody waits for. */
+static long transfer_nonblocking(struct fu_req *req, struct rw *rw, u32 info)
+{
+	long ret = transfer(req, rw, rw->rw_flags | RWF_NOWAIT, false), fl;
+
+	if (fu_likely(ret != -EOPNOTSUPP) || (info & FU_FILE_REG))
+		return ret;
+	fl = fu_sys(SYS_fcntl, req->fd, F_GETFL);
+	if (fl < 0 || !(fl & O_NONBLOCK))
+		return ret;
+	return transfer(req, rw, rw->rw_flags & ~RWF_NOWAIT, false);
+}
+
 static int attempt(struct fu_req *req, struct rw *rw, u32 issue_flags)
 {
 	u32 info = fu_file_info(req);
@@ -515,7 +544,7 @@ static int attempt(struct fu_req *req, struct rw *rw, u32 issue_flags)
 		}
 	}
 	do {
-		ret = settle(req, rw, info, transfer(req, rw, rw->rw_flags | RWF_NOWAIT, false));
+		ret = settle(req, rw, info, transfer_nonblocking(req, rw, info));
 	} while (ret == TRY_AGAIN);
 	return ret;
 }

@@ -10,6 +10,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/timerfd.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -493,6 +494,7 @@ static void test_file_limit(void **state)
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	int zero = open("/dev/zero", O_RDWR | O_CLOEXEC);
 	int full = open("/dev/full", O_RDWR | O_CLOEXEC);
+	int other;
 
 	memset(buf, 1, 100);
 	assert_int_equal(tr_do(&ring, IORING_OP_READ, null, buf, 100, 0), 0);
@@ -500,6 +502,17 @@ static void test_file_limit(void **state)
 	assert_int_equal(tr_do(&ring, IORING_OP_READ, zero, buf, 100, 0), 100);
 	assert_int_equal(buf[99], 0);
 	assert_int_equal(tr_do(&ring, IORING_OP_WRITE, full, buf, 100, 0), -ENOSPC);
+	/* Flags that mean nothing there do no harm. */
+	tr_prep(&ring, IORING_OP_WRITE, full, buf, 100, 0, 1)->rw_flags = RWF_DSYNC;
+	assert_int_equal(tr_run(&ring, 1), -ENOSPC);
+	other = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
+	tr_prep(&ring, IORING_OP_READ, other, buf, 8, 0, 1)->rw_flags = RWF_SYNC;
+	assert_int_equal(tr_run(&ring, 1), 8);
+	close(other);
+	/* What cannot be written to at all does not wait until it can. */
+	other = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
+	assert_int_equal(tr_do(&ring, IORING_OP_WRITE, other, buf, 8, 0), -EINVAL);
+	close(other);
 	close(null);
 	close(zero);
 	close(full);
