@@ -231,6 +231,16 @@ struct fu_peek {
 	u8 data[512];
 };
 
+/* Events of the poller's that have been fetched (notes.c). */
+#define FU_NOTES 16U
+struct fu_notes {
+	u32 n;
+	u32 events[FU_NOTES];
+	u64 data[FU_NOTES];
+	u8 sets[FU_NOTES];
+	u64 busy; /* sets of which it has some */
+};
+
 struct fu_ctx {
 	struct fu_ring ring;
 
@@ -286,6 +296,7 @@ struct fu_ctx {
 	u32 started;           /* requests, less those that completed under submit_lock */
 	struct fu_tally tally;
 	struct fu_peek peek;
+	struct fu_notes notes; /* to be handled once the lock is free */
 
 	/* Limits of workers (reg_wq.c). */
 	u64 tasks[FU_TASKS / 64]; /* atomic: who has submitted to it, by fu_self.task */

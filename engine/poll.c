@@ -26,6 +26,8 @@
 
 /* Descriptor numbers that are told apart below. */
 #define NUMBERS 65536U
+/* ... and places in the tables of registered files. */
+#define PLACES 4096U
 
 struct poll {
 	u32 events; /* EPOLL* wanted */
@@ -39,12 +41,15 @@ struct poll {
 };
 
 /*
- * Armed polls: multishot ones, those of registered files, which a program may read by any number,
- * and those of each number as the program gave it, or of the one that this is a duplicate of.
- * Hints, also in a forked child, which has them from its parent.
+ * Armed polls: all, multishot ones, those of registered files, which a program may read by any
+ * number, those of each place in the tables of these, and those of each number as the program gave
+ * it, or of the one that this is a duplicate of. Hints, also in a forked child, which has them from
+ * its parent.
  */
+u32 fu_polls;
 static u32 multis;
 static u32 polls_fixed;
+static u16 polls_fixed_at[PLACES];
 static u16 polls_at[NUMBERS];
 /*
  * For each number, the one that stands for all duplicates of its file, XOR the number itself: a
@@ -102,11 +107,15 @@ static void count(struct fu_req *req)
 	struct poll *poll = fu_cmd(req, struct poll);
 
 	if (!(req->flags & FU_REQ_CLEANUP)) {
-		poll->number = stand_in(req->sqe_fd);
-		if (req->flags & FU_REQ_FIXED_FILE)
+		__atomic_fetch_add(&fu_polls, 1, __ATOMIC_RELAXED);
+		if (req->flags & FU_REQ_FIXED_FILE) {
+			poll->number = (u16)(req->sqe_fd % PLACES);
 			__atomic_fetch_add(&polls_fixed, 1, __ATOMIC_RELAXED);
-		else
+			__atomic_fetch_add(&polls_fixed_at[poll->number], 1, __ATOMIC_RELAXED);
+		} else {
+			poll->number = stand_in(req->sqe_fd);
 			__atomic_fetch_add(&polls_at[poll->number], 1, __ATOMIC_RELAXED);
+		}
 	}
 	req->flags |= FU_REQ_CLEANUP;
 	if (poll->multi && !poll->counted) {
@@ -119,10 +128,13 @@ void fu_poll_add_cleanup(struct fu_req *req)
 {
 	const struct poll *poll = fu_cmd(req, struct poll);
 
-	if (req->flags & FU_REQ_FIXED_FILE)
+	__atomic_fetch_sub(&fu_polls, 1, __ATOMIC_RELAXED);
+	if (req->flags & FU_REQ_FIXED_FILE) {
 		__atomic_fetch_sub(&polls_fixed, 1, __ATOMIC_RELAXED);
-	else
+		__atomic_fetch_sub(&polls_fixed_at[poll->number], 1, __ATOMIC_RELAXED);
+	} else {
 		__atomic_fetch_sub(&polls_at[poll->number], 1, __ATOMIC_RELAXED);
+	}
 	if (poll->counted)
 		__atomic_fetch_sub(&multis, 1, __ATOMIC_RELAXED);
 }
@@ -130,6 +142,13 @@ void fu_poll_add_cleanup(struct fu_req *req)
 bool fu_polls_multi(void)
 {
 	return fu_load_relaxed(&multis) != 0;
+}
+
+bool fu_polls_of(const struct fu_req *req)
+{
+	if (req->flags & FU_REQ_FIXED_FILE)
+		return fu_load_relaxed(&polls_fixed_at[req->sqe_fd % PLACES]) != 0;
+	return fu_load_relaxed(&polls_at[stand_in(req->sqe_fd)]) != 0;
 }
 
 /*
@@ -279,7 +298,7 @@ void fu_poll_add_event(struct fu_req *req)
 		u32 since = fu_poller_since(req);
 
 		req->seen_events |= since;
-		poll->stale |= since && req->ctx->deferred;
+		poll->stale |= since != 0;
 	}
 	if (fu_unlikely(poll->stale)) {
 		long ready = ready_now(req, poll->events);

@@ -199,12 +199,12 @@ static void special_event(u32 set, u32 what)
 		fu_timers_expire(what);
 }
 
-static void begin_handling(u32 set)
+void fu_poller_begin(u32 set)
 {
 	__atomic_fetch_add(&fu_poller.sets[set].handlers, 1, __ATOMIC_SEQ_CST);
 }
 
-static void end_handling(u32 set)
+void fu_poller_end(u32 set)
 {
 	__atomic_fetch_add(&fu_poller.sets[set].handlers, HANDLED - 1, __ATOMIC_SEQ_CST);
 }
@@ -267,10 +267,10 @@ static long take_and_handle(u32 set, struct epoll_event *events, u32 n, bool *re
 {
 	long ret;
 
-	begin_handling(set);
+	fu_poller_begin(set);
 	ret = fu_sys(SYS_epoll_wait, fu_load_relaxed(&fu_poller.sets[set].epfd), events, n, 0);
 	*reap = ret > 0 && handle(set, events, ret);
-	end_handling(set);
+	fu_poller_end(set);
 	return ret;
 }
 
@@ -434,9 +434,9 @@ void fu_poller_handle(u32 set, struct epoll_event *events, u32 n)
 	bool reap;
 
 	fu_critical_enter();
-	begin_handling(set);
+	fu_poller_begin(set);
 	reap = handle(set, events, n);
-	end_handling(set);
+	fu_poller_end(set);
 	for (u32 i = 1; i < n; i++)
 		events[i].events = 0;
 	/* The first is looked at by others (fu_leader_holds). */

@@ -48,6 +48,9 @@ bool fu_poller_has_requests(const struct fu_ctx *ctx);
  * mask during the wait, or NULL. Returns how many, or -ETIMEDOUT, -EINTR. No lock held.
  */
 long fu_poller_fetch(u32 set, struct epoll_event *events, s64 timeout_ns, const u64 *mask);
+/* The calling thread is to fetch events of the set, and has handled them. */
+void fu_poller_begin(u32 set);
+void fu_poller_end(u32 set);
 /* Handles the first n events and clears them; those without bits do nothing. */
 void fu_poller_handle(u32 set, struct epoll_event *events, u32 n);
 /* Makes whoever waits on the set look around. Any lock may be held. */

@@ -15,6 +15,7 @@
 #include "engine/kbuf.h"
 #include "engine/leader.h"
 #include "engine/leaving.h"
+#include "engine/notes.h"
 #include "engine/peers.h"
 #include "engine/personality.h"
 #include "rings/fds.h"
@@ -725,9 +726,36 @@ static void run_outside(struct fu_req *req)
 	}
 }
 
+/* Unlocks, tells that CQEs have been posted, and does what is to be done without the lock. */
+static inline void let_go(struct fu_ctx *ctx, bool posted)
+{
+	struct fu_req *outside = fu_batch_take(&ctx->outside);
+
+	/* No signal handler jumps away in between: others wait to be told. */
+	fu_critical_enter();
+	fu_unlock(&ctx->ring.ctrl->submit_lock);
+	if (posted)
+		fu_cq_notify(ctx);
+	fu_critical_leave();
+	if (fu_unlikely(outside != NULL))
+		run_outside(outside);
+}
+
+/* The same where events have been noted meanwhile. */
+static void let_go_noted(struct fu_ctx *ctx, bool posted)
+{
+	struct fu_notes notes = ctx->notes;
+
+	ctx->notes.n = 0;
+	ctx->notes.busy = 0;
+	fu_critical_enter();
+	let_go(ctx, posted);
+	fu_notes_handle(&notes);
+	fu_critical_leave();
+}
+
 void fu_submit_release(struct fu_ctx *ctx)
 {
-	struct fu_req *outside;
 	bool posted = false;
 
 	for (;;) {
@@ -738,15 +766,10 @@ void fu_submit_release(struct fu_ctx *ctx)
 		else if (!ctx->drain_active || !fu_drain_run(ctx))
 			break;
 	}
-	outside = fu_batch_take(&ctx->outside);
-	/* No signal handler jumps away in between: others wait to be told. */
-	fu_critical_enter();
-	fu_unlock(&ctx->ring.ctrl->submit_lock);
-	if (posted)
-		fu_cq_notify(ctx);
-	fu_critical_leave();
-	if (fu_unlikely(outside != NULL))
-		run_outside(outside);
+	if (fu_unlikely(ctx->notes.busy))
+		let_go_noted(ctx, posted);
+	else
+		let_go(ctx, posted);
 }
 
 void fu_submit_unlock(struct fu_ctx *ctx)

@@ -14,8 +14,10 @@
 #include "engine/aio.h"
 #include "engine/entry.h"
 #include "engine/leaving.h"
+#include "engine/notes.h"
 #include "engine/peers.h"
 #include "engine/personality.h"
+#include "engine/poll.h"
 #include "engine/restrict.h"
 #include "rings/fds.h"
 #include "rings/mem.h"
@@ -561,6 +563,8 @@ static fu_always_inline int attempt(struct fu_req *req, u32 issue_flags)
 		if (ret || req->op->blocks)
 			return ret ? ret : -EAGAIN;
 	}
+	if (fu_unlikely(fu_polls_any()) && req->op->pollin && fu_polls_of(req))
+		fu_notes_take(req->ctx);
 	return fu_issue_as(req, issue_flags);
 }
 
@@ -595,6 +599,23 @@ static void begin_on_worker(struct fu_req *req)
 	issued(req->ctx, req, ret, 0, guarded);
 }
 
+/* Task work: one that follows in a link comes after events that came before it. */
+static void issue_now(struct fu_req *req)
+{
+	fu_req_issue(req, FU_ISSUE_NONBLOCK);
+}
+
+static bool comes_later(struct fu_req *req)
+{
+	if (!req->op->pollin || !fu_polls_of(req))
+		return false;
+	fu_notes_take(req->ctx);
+	if (!fu_notes_own(req->ctx))
+		return false;
+	fu_req_task_work(req, issue_now);
+	return true;
+}
+
 void fu_req_tw_issue(struct fu_req *req)
 {
 	if (fu_load_relaxed(&req->ctx->ring.ctrl->ended))
@@ -605,8 +626,8 @@ void fu_req_tw_issue(struct fu_req *req)
 		fu_req_fail(req, -EFAULT);
 	else if (begins_on_worker(req))
 		begin_on_worker(req);
-	else
-		fu_req_issue(req, FU_ISSUE_NONBLOCK);
+	else if (fu_likely(!fu_polls_any()) || !comes_later(req))
+		issue_now(req);
 }
 
 /* Task work of a request whose file has become ready. */

@@ -51,6 +51,15 @@ __attribute__((visibility("hidden"))) const u8 fu_syscall_is_ours[FU_NR_TABLE] =
 	[SYS_setgroups] = 1,     [SYS_capset] = 1,
 	[SYS_unshare] = 1,       [SYS_setns] = 1,
 	[SYS_rt_sigpending] = 1, [SYS_rt_sigtimedwait] = 1,
+	[SYS_read] = 1,          [SYS_readv] = 1,
+	[SYS_recvfrom] = 1,      [SYS_recvmsg] = 1,
+	[SYS_recvmmsg] = 1,      [SYS_accept] = 1,
+	[SYS_accept4] = 1,       [SYS_preadv2] = 1,
+	[SYS_write] = 1,         [SYS_writev] = 1,
+	[SYS_sendto] = 1,        [SYS_connect] = 1,
+	[SYS_shutdown] = 1,      [SYS_pwritev2] = 1,
+	[SYS_splice] = 1,        [SYS_tee] = 1,
+	[SYS_vmsplice] = 1,      [SYS_sendfile] = 1,
 };
 
 /* Until fu_init has run, libc's function is not known and everything takes the slow way. */
@@ -191,6 +200,46 @@ static long send_many(const long a[6])
 	return n && !allowed ? -EINVAL : fu_sys(SYS_sendmmsg, a[0], a[1], allowed, a[3], 0, 0);
 }
 
+/* Calls that put something into a file, or take it out: polls are not to miss that (io.c). */
+static long serve_io(long nr, const long a[6])
+{
+	long ret;
+
+	switch (nr) {
+	case SYS_write:
+	case SYS_writev:
+	case SYS_pwritev2:
+	case SYS_sendto:
+	case SYS_sendmsg:
+	case SYS_connect:
+	case SYS_shutdown:
+	case SYS_tee:
+		break;
+	case SYS_sendfile:
+		fu_fd_reads((int)a[1]);
+		break;
+	default:
+		fu_fd_reads((int)a[0]);
+		break;
+	}
+	ret = raw(nr, a);
+	switch (nr) {
+	case SYS_read:
+	case SYS_readv:
+	case SYS_preadv2:
+	case SYS_recvfrom:
+	case SYS_recvmsg:
+	case SYS_recvmmsg:
+	case SYS_accept:
+	case SYS_accept4:
+		break;
+	default:
+		fu_fd_written();
+		break;
+	}
+	return ret;
+}
+
 /* `frame`: see fu_raw_sigprocmask. */
 static long serve(long nr, const long a[6], u64 *frame)
 {
@@ -216,9 +265,30 @@ static long serve(long nr, const long a[6], u64 *frame)
 		if (fu_msg_check((int)a[0], fu_ptr((u64)a[1]))) {
 			return -EINVAL;
 		}
-		return raw(nr, a);
+		return serve_io(nr, a);
 	case SYS_sendmmsg:
-		return send_many(a);
+		ret = send_many(a);
+		fu_fd_written();
+		return ret;
+	case SYS_read:
+	case SYS_readv:
+	case SYS_preadv2:
+	case SYS_recvfrom:
+	case SYS_recvmsg:
+	case SYS_recvmmsg:
+	case SYS_accept:
+	case SYS_accept4:
+	case SYS_write:
+	case SYS_writev:
+	case SYS_pwritev2:
+	case SYS_sendto:
+	case SYS_connect:
+	case SYS_shutdown:
+	case SYS_splice:
+	case SYS_tee:
+	case SYS_vmsplice:
+	case SYS_sendfile:
+		return serve_io(nr, a);
 	case SYS_exit_group:
 	case SYS_execve:
 	case SYS_execveat:

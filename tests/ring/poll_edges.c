@@ -247,6 +247,118 @@ static void test_read_by_ring(void **state)
 	assert_int_equal(cqe->res, 1);
 }
 
+/* Takes n CQEs; how many are the poll's, which has this result and flags. */
+static unsigned told(unsigned n, unsigned flags)
+{
+	unsigned polled = 0;
+
+	get_events();
+	assert_int_equal(tr_ready(&ring), n);
+	for (; n; n--) {
+		const struct io_uring_cqe *cqe = tr_peek(&ring);
+
+		if (cqe->user_data == 1) {
+			assert_int_equal(cqe->res, POLLIN);
+			assert_int_equal(cqe->flags, flags);
+			polled++;
+		} else {
+			assert_int_equal(cqe->res, 8);
+		}
+		tr_seen(&ring);
+	}
+	return polled;
+}
+
+static void put_and_take(int in, int out, unsigned flags, unsigned times)
+{
+	static uint64_t value = 1, read_to;
+
+	for (unsigned i = 0; i < times; i++) {
+		tr_prep(&ring, IORING_OP_WRITE, out, &value, 8, 0, 2)->flags = (uint8_t)flags;
+		tr_prep(&ring, IORING_OP_READ, in, &read_to, 8, 0, 3);
+	}
+	assert_int_equal(tr_submit(&ring), 2 * times);
+}
+
+/* What comes and goes within one submission has come. A poll that goes on is told of once only, and
+ * of several events only if there is something left of them. */
+static void test_within_one(void **state)
+{
+	int sv[2], event = eventfd(0, EFD_NONBLOCK);
+	int pairs[3][2] = { { fds[0], fds[1] }, { 0 }, { event, event } };
+
+	(void)state;
+	if (!tr_has_pipe_nowait())
+		skip();
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, sv), 0);
+	pairs[1][0] = sv[0];
+	pairs[1][1] = sv[1];
+	for (int i = 0; i < 3; i++) {
+		int in = pairs[i][0], out = pairs[i][1];
+
+		for (unsigned link = 0; link < 2; link++) {
+			poll_fd(in, false);
+			put_and_take(in, out, link ? IOSQE_IO_LINK : 0, 1);
+			assert_int_equal(told(3, 0), 1);
+		}
+		poll_fd(in, true);
+		put_and_take(in, out, 0, 1);
+		assert_int_equal(told(3, IORING_CQE_F_MORE), 1);
+		put_and_take(in, out, 0, 2);
+		assert_int_equal(told(4, 0), 0);
+		put_and_take(in, out, 0, 1);
+		assert_int_equal(told(3, IORING_CQE_F_MORE), 1);
+		tr_prep(&ring, IORING_OP_POLL_REMOVE, -1, (void *)1, 0, 0, 2);
+		assert_int_equal(tr_submit(&ring), 1);
+		tr_expect(&ring, 2, 0, 0);
+		tr_expect(&ring, 1, -ECANCELED, 0);
+	}
+	close(sv[0]);
+	close(sv[1]);
+	close(event);
+}
+
+/* The same of other rings' polls. */
+static void test_within_another(void **state)
+{
+	struct tr_ring polling[2];
+	struct io_uring_cqe *cqe;
+
+	(void)state;
+	if (!tr_has_pipe_nowait())
+		skip();
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(tr_init(&polling[i], 4, 0), 0);
+		tr_prep(&polling[i], IORING_OP_POLL_ADD, fds[0], NULL, 0, 0, 1)->poll32_events =
+		        POLLIN;
+		assert_int_equal(tr_submit(&polling[i]), 1);
+	}
+	put_and_take(fds[0], fds[1], 0, 1);
+	assert_int_equal(told(2, 0), 0);
+	for (int i = 0; i < 2; i++) {
+		cqe = tr_peek(&polling[i]);
+		assert_non_null(cqe);
+		assert_int_equal(cqe->res, POLLIN);
+		tr_exit(&polling[i]);
+	}
+}
+
+/* By numbers of system calls. */
+static void test_by_syscall(void **state)
+{
+	char c;
+
+	(void)state;
+	for (int multi = 0; multi < 2; multi++) {
+		poll_fd(fds[0], multi);
+		assert_int_equal(syscall(SYS_write, fds[1], "x", 1), 1);
+		assert_int_equal(syscall(SYS_read, fds[0], &c, 1), 1);
+		get_events();
+		expect(POLLIN, multi ? IORING_CQE_F_MORE : 0);
+		assert_null(tr_peek(&ring));
+	}
+}
+
 /* The eventfd that tells of this ring's completions, polled by the same ring. */
 static void test_own_eventfd(void **state)
 {
@@ -373,6 +485,7 @@ static const struct CMUnitTest tests[] = {
 	ON_PIPE(test_one_shot),    ON_PIPE(test_read_by_ring),     ON_PIPE(test_own_eventfd),
 	ON_PIPE(test_polled_ring), ON_PIPE(test_several_messages), ON_PIPE(test_moved),
 	ON_PIPE(test_connections), ON_PIPE(test_registered),       ON_PIPE(test_duplicates),
+	ON_PIPE(test_within_one),  ON_PIPE(test_within_another),   ON_PIPE(test_by_syscall),
 };
 
 TR_MAIN("poll edges", tests)
