@@ -602,7 +602,8 @@ static void begin_on_worker(struct fu_req *req)
 /* Task work: one that follows in a link comes after events that came before it. */
 static void issue_now(struct fu_req *req)
 {
-	fu_req_issue(req, FU_ISSUE_NONBLOCK);
+	/* The kernel's workers go on with a link themselves, and poll nothing. */
+	fu_req_issue(req, FU_ISSUE_NONBLOCK | (fu_self.in_worker ? FU_ISSUE_UNPOLLED : 0));
 }
 
 static bool comes_later(struct fu_req *req)

@@ -450,6 +450,20 @@ static void test_poll_first_open_link(void **state)
 	tr_expect(&ring, 1, 1, 0);
 }
 
+/* Nor does one whose turn in a link comes on a worker. */
+static void test_poll_first_after_worker(void **state)
+{
+	char c;
+
+	(void)state;
+	assert_int_equal(write(pair[1], "x", 1), 1);
+	tr_prep(&ring, IORING_OP_NOP, -1, NULL, 0, 0, 1)->flags = IOSQE_ASYNC | IOSQE_IO_LINK;
+	tr_prep(&ring, IORING_OP_RECV, pair[0], &c, 1, 0, 2)->ioprio = IORING_RECVSEND_POLL_FIRST;
+	assert_int_equal(tr_submit(&ring), 2);
+	tr_expect(&ring, 1, 0, 0);
+	tr_expect(&ring, 2, -EAGAIN, 0);
+}
+
 /* Out-of-band data of a local socket tell nothing of what is left. */
 static void test_out_of_band(void **state)
 {
@@ -558,6 +572,7 @@ int main(void)
 		ON(with_stream, test_write_nothing_to_stream),
 		cmocka_unit_test(test_poll_first_elsewhere),
 		ON(with_stream, test_poll_first_open_link),
+		ON(with_stream, test_poll_first_after_worker),
 		ON(with_stream, test_out_of_band),
 		ON(with_tcp, test_bundle_of_segments),
 		ON(with_stream, test_message_of_segments),
