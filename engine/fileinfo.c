@@ -168,6 +168,44 @@ bool fu_file_is_reg(struct fu_req *req)
 	return false;
 }
 
+static bool is_same(const char *a, const char *b)
+{
+	while (*a && *a == *b) {
+		a++;
+		b++;
+	}
+	return *a == *b;
+}
+
+long fu_fd_called(int fd, const char *const *names, u32 n)
+{
+	static const char before[] = "anon_inode:";
+	char path[32] = "/proc/self/fd/", digits[12], target[64];
+	long len, at = 14;
+	int nr = 0;
+
+	do {
+		digits[nr++] = (char)('0' + fd % 10);
+		fd /= 10;
+	} while (fd);
+	while (nr)
+		path[at++] = digits[--nr];
+	path[at] = 0;
+	len = fu_sys(SYS_readlink, path, target, sizeof(target) - 1);
+	if (len < (long)sizeof(before))
+		return len < 0 ? len : 0;
+	target[len] = 0;
+	for (at = 0; before[at]; at++) {
+		if (target[at] != before[at])
+			return 0;
+	}
+	for (u32 i = 0; i < n; i++) {
+		if (is_same(target + at, names[i]))
+			return i + 1;
+	}
+	return 0;
+}
+
 void fu_file_learn(struct fu_req *req, u32 flag)
 {
 	struct fu_file_info *info = entry_of(req);

@@ -25,6 +25,11 @@ u32 fu_file_info(struct fu_req *req);
  * hint if not: before a request takes a way on which it would wait in a blocking call.
  */
 bool fu_file_is_reg(struct fu_req *req);
+/*
+ * Which of `n` names the kernel has for the descriptor's file, one without a name of its own
+ * ("[eventfd]"): its index + 1, or 0. -errno where there is no telling, without /proc.
+ */
+long fu_fd_called(int fd, const char *const *names, u32 n);
 /* Adds what an attempt has taught. */
 void fu_file_learn(struct fu_req *req, u32 flag);
 /*

@@ -4,6 +4,7 @@
 #include <errno.h>
 
 #include "engine/entry.h"
+#include "engine/fileinfo.h"
 #include "rings/fds.h"
 #include "rings/sys.h"
 #include "rings/user.h"
@@ -11,31 +12,12 @@
 /* Whether `fd` is an eventfd: 0, -EBADF or -EINVAL. */
 static int check_eventfd(int fd)
 {
-	static const char expect[] = "anon_inode:[eventfd]";
-	char path[32] = "/proc/self/fd/", digits[12], target[64];
-	int n = 0, at = 14;
-	long len;
+	static const char *const name = "[eventfd]";
 
 	if (fd < 0 || fu_sys(SYS_fcntl, fd, 1 /* F_GETFD */) < 0)
 		return -EBADF;
-	do {
-		digits[n++] = (char)('0' + fd % 10);
-		fd /= 10;
-	} while (fd);
-	while (n)
-		path[at++] = digits[--n];
-	path[at] = 0;
-	len = fu_sys(SYS_readlink, path, target, sizeof(target));
-	/* Without /proc there is no telling, and a write will show. */
-	if (len < 0)
-		return 0;
-	if (len != (long)sizeof(expect) - 1)
-		return -EINVAL;
-	for (long i = 0; i < len; i++) {
-		if (target[i] != expect[i])
-			return -EINVAL;
-	}
-	return 0;
+	/* Where there is no telling a write will show. */
+	return fu_fd_called(fd, &name, 1) ? 0 : -EINVAL;
 }
 
 static long reg_eventfd(struct fu_ctx *ctx, void *arg, u32 nr, bool async)

@@ -376,8 +376,9 @@ static long transfer(struct fu_req *req, struct rw *rw, int flags, bool block)
 			/* pwritev2 has none for files that mean nothing by them; io_uring has. */
 			flags = 0;
 		else
-			return ret;
+			break;
 	}
+	return ret;
 }
 
 /* Steps over the first `n` bytes of what is left. */
@@ -389,8 +390,22 @@ static void advance(struct rw *rw, u64 n)
 	fu_iov_advance(&rw->iov, &rw->nr, n);
 }
 
+/*
+ * Whether the file refuses to be read less than it has to tell. preadv2 does not ask it for
+ * nothing.
+ */
+static bool refuses_nothing(const struct fu_req *req)
+{
+	static const char *const names[] = { "[eventfd]", "[timerfd]", "[signalfd]" };
+
+	return fu_fd_called(req->fd, names, sizeof(names) / sizeof(names[0])) > 0;
+}
+
 static int finish(struct fu_req *req, struct rw *rw, long ret)
 {
+	if (fu_unlikely(!ret && !rw->write && (rw->vectored || !rw->len)) && !rw->done &&
+	    refuses_nothing(req))
+		return -EINVAL;
 	if (rw->done)
 		ret = ret < 0 ? (long)rw->done : ret + (long)rw->done;
 	if (ret < 0)
@@ -411,10 +426,9 @@ static bool can_write(struct fu_req *req)
 }
 
 /* Whether the file may have refused RWF_NOWAIT as such. Before 5.5, for a write: -EINVAL. */
-static bool nowait_refused(struct fu_req *req, const struct rw *rw, long ret)
+static bool nowait_refused(const struct fu_req *req, const struct rw *rw, long ret)
 {
-	return ret == -EOPNOTSUPP ||
-	       (ret == -EINVAL && rw->write && !(req->flags & FU_REQ_NOWAIT) && can_write(req));
+	return ret == -EOPNOTSUPP || (ret == -EINVAL && rw->write && !(req->flags & FU_REQ_NOWAIT));
 }
 
 /* Whether the file takes a flag, asked where there is nothing to read. */
@@ -424,6 +438,19 @@ static bool takes(struct fu_req *req, int flag)
 	struct iovec one = { &byte, 1 };
 
 	return vectors(req, false, &one, 1, 1UL << 62, flag, false) != -EOPNOTSUPP;
+}
+
+/* Whether there is nothing to wait for. */
+static bool reads_nothing(struct fu_req *req, const struct rw *rw)
+{
+	if (rw->write)
+		return false;
+	if (!rw->iov) {
+		if (fu_rwv_stable(req))
+			return false;
+		req->flags |= FU_REQ_STABLE;
+	}
+	return !rw->total;
 }
 
 /* -EOPNOTSUPP of a write is "would block" if the file does know RWF_NOWAIT for reads. */
@@ -439,6 +466,10 @@ static long refused_nowait(struct fu_req *req, struct rw *rw, u32 info)
 	if (info & FU_FILE_REG) {
 		fu_file_learn(req, lesson);
 		req->flags |= FU_REQ_NO_ARM;
+	} else if (rw->write && !can_write(req)) {
+		return -EINVAL;
+	} else if (reads_nothing(req, rw)) {
+		return 0;
 	} else {
 		rw->no_nowait = 1;
 	}
@@ -511,7 +542,8 @@ static long transfer_nonblocking(struct fu_req *req, struct rw *rw, u32 info)
 {
 	long ret = transfer(req, rw, rw->rw_flags | RWF_NOWAIT, false), fl;
 
-	if (fu_likely(ret != -EOPNOTSUPP) || (info & FU_FILE_REG))
+	if (fu_likely(ret != -EOPNOTSUPP) || (info & FU_FILE_REG) ||
+	    ((req->flags & FU_REQ_NOWAIT) && !takes(req, RWF_NOWAIT)))
 		return ret;
 	fl = fu_sys(SYS_fcntl, req->fd, F_GETFL);
 	if (fl < 0 || !(fl & O_NONBLOCK))

@@ -7,7 +7,9 @@
 
 #include <fcntl.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/timerfd.h>
@@ -520,7 +522,34 @@ static void test_file_limit(void **state)
 
 #define ON_FILE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
+/* Files that tell of so many bytes or nothing refuse to be asked for nothing. */
+static void test_read_nothing(void **state)
+{
+	sigset_t none;
+	int files[4];
+
+	(void)state;
+	sigemptyset(&none);
+	files[0] = eventfd(0, EFD_CLOEXEC);
+	files[1] = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
+	files[2] = signalfd(-1, &none, SFD_CLOEXEC);
+	files[3] = open("/dev/zero", O_RDONLY | O_CLOEXEC);
+	for (int i = 0; i < 4; i++) {
+		struct iovec iov = { buf, 0 };
+		int res = i < 3 ? -EINVAL : 0;
+
+		assert_int_equal(tr_do(&ring, IORING_OP_READ, files[i], buf, 0, 0), res);
+		assert_int_equal(tr_do(&ring, IORING_OP_READV, files[i], &iov, 1, 0), res);
+		assert_int_equal(tr_do(&ring, IORING_OP_WRITE, files[i], buf, 0, 0),
+		                 i == 1 || i == 2 ? -EINVAL
+		                 : i == 3         ? -EBADF
+		                                  : 0);
+		close(files[i]);
+	}
+}
+
 static const struct CMUnitTest tests[] = {
+	ON_FILE(test_read_nothing),
 	ON_FILE(test_read_positions),
 	ON_FILE(test_appends_in_order),
 	ON_FILE(test_current_position),
