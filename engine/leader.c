@@ -29,6 +29,7 @@
 #include <time.h>
 
 #include "engine/entry.h"
+#include "engine/peers.h"
 #include "engine/poller.h"
 #include "engine/registry.h"
 #include "rings/mem.h"
@@ -253,7 +254,7 @@ bool fu_leader_try(struct fu_ctx *ctx)
 	/* It is counted still if a signal handler has jumped out of an earlier wait. */
 	fu_leader_not_waiting();
 	/* Posts of other processes would not find us here. */
-	if (fu_poller_has_requests(ctx) && !fu_load_relaxed(&ctx->ring.ctrl->shared) &&
+	if (fu_poller_has_requests(ctx) && !fu_peers_used(ctx) &&
 	    !fu_load_relaxed(&lead->followers) && sit_down(set, fu_tid()))
 		return true;
 	/* One that waits for other threads' doing loses nothing while nobody looks at the set. */
@@ -313,7 +314,7 @@ bool fu_leader_still(struct fu_ctx *ctx)
 {
 	s32 set = led_by_me();
 
-	return fu_likely(set >= 0 && (u32)set == fu_poller_set(ctx));
+	return fu_likely(set >= 0 && (u32)set == fu_poller_set(ctx)) && !fu_peers_used(ctx);
 }
 
 bool fu_leader_elsewhere(u32 set)

@@ -15,8 +15,8 @@
 bool fu_leader_try(struct fu_ctx *ctx);
 /*
  * Whether the calling thread, to which fu_leader_try has said so, still leads. It does not if it
- * was stopped for long, or if a signal handler that has interrupted its wait has done one of its
- * own.
+ * was stopped for long, if a signal handler that has interrupted its wait has done one of its
+ * own, or if another process has begun to use the ring.
  */
 bool fu_leader_still(struct fu_ctx *ctx);
 /*

@@ -17,6 +17,7 @@
 #include <sys/socket.h>
 
 #include "engine/entry.h"
+#include "engine/leader.h"
 #include "engine/poller.h"
 #include "engine/registry.h"
 #include "rings/sys.h"
@@ -98,6 +99,18 @@ void fu_peer_share(struct fu_ctx *ctx)
 	fu_unlock(&ctx->lock);
 }
 
+void fu_peers_begin(struct fu_ctx *ctx)
+{
+	int fd = fu_ctx_prog_fd(ctx);
+
+	if (__atomic_exchange_n(&ctx->ring.ctrl->shared, FU_SHARED_USED, __ATOMIC_SEQ_CST) ==
+	            FU_SHARED_USED ||
+	    fd < 0)
+		return;
+	/* One that leads there would not be found by what is posted here. */
+	fu_sys(SYS_sendto, fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL, 0, 0);
+}
+
 /* ---- answering ---- */
 
 void fu_peer_answer(struct fu_ctx *ctx)
@@ -111,6 +124,8 @@ void fu_peer_answer(struct fu_ctx *ctx)
 		                .opcode = (u8)q->opcode };
 	struct fu_req *taken;
 
+	if (fu_peers_used(ctx))
+		fu_leader_wake(ctx);
 	if (!ctx->joined || (state & PHASE) != ASKED || q->to != ctx->joined - 1)
 		return;
 	if (!__atomic_compare_exchange_n(&q->state, &state, taken_state, false, __ATOMIC_ACQ_REL,

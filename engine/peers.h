@@ -13,15 +13,19 @@ void fu_peer_track(struct fu_req *req);
 void fu_peer_listens(struct fu_ctx *ctx);
 /* Before a fork: what this process has in the ring becomes reachable for the child. */
 void fu_peer_share(struct fu_ctx *ctx);
-/* Whether several processes use the ring, which this one is about to do. */
+/* The first child to use the ring says so in it, and to its other processes. */
+void fu_peers_begin(struct fu_ctx *ctx);
+/* Whether several processes use the ring. */
+static inline bool fu_peers_used(const struct fu_ctx *ctx)
+{
+	return fu_load_relaxed(&ctx->ring.ctrl->shared) == FU_SHARED_USED;
+}
+/* The same; this one is about to. Any lock may be held. */
 static inline bool fu_peers_use(struct fu_ctx *ctx)
 {
-	struct fu_ctrl *ctrl = ctx->ring.ctrl;
-	u32 shared = fu_load_relaxed(&ctrl->shared);
-
-	if (fu_unlikely(ctx->inherited && shared != FU_SHARED_USED))
-		fu_store_relaxed(&ctrl->shared, shared = FU_SHARED_USED);
-	return shared == FU_SHARED_USED;
+	if (fu_unlikely(ctx->inherited) && !fu_peers_used(ctx))
+		fu_peers_begin(ctx);
+	return fu_peers_used(ctx);
 }
 /* Answers what another process asks. No lock held. */
 void fu_peer_answer(struct fu_ctx *ctx);

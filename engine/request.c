@@ -256,6 +256,7 @@ void fu_wake_waiters(struct fu_ctx *ctx)
 	/* Pairs with the waiter's increment before it reads the tail, which our caller has moved
 	 * before it let go of a lock. */
 	fu_fence_after_rmw();
+	fu_peers_use(ctx);
 	fu_leader_wake(ctx);
 	if (!fu_load_relaxed(&ctrl->waiters))
 		return;
@@ -263,8 +264,7 @@ void fu_wake_waiters(struct fu_ctx *ctx)
 	fu_critical_enter();
 	__atomic_fetch_add(&ctrl->wake_seq, 1, __ATOMIC_SEQ_CST);
 	/* Another process may have been killed at that point. */
-	if (__atomic_exchange_n(&ctrl->sleeps, 0, __ATOMIC_SEQ_CST) ||
-	    fu_load_relaxed(&ctrl->shared)) {
+	if (__atomic_exchange_n(&ctrl->sleeps, 0, __ATOMIC_SEQ_CST) || fu_peers_used(ctx)) {
 		/* Nor does one sleep that has said so after the first step, and is not there yet:
 		 * what it said is gone. */
 		__atomic_fetch_add(&ctrl->wake_seq, 1, __ATOMIC_SEQ_CST);

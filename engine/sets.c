@@ -13,6 +13,7 @@
 #include <sys/eventfd.h>
 
 #include "engine/leader.h"
+#include "engine/peers.h"
 #include "engine/slots.h"
 #include "rings/fds.h"
 #include "rings/sys.h"
@@ -121,7 +122,7 @@ u32 fu_set_for(struct fu_ctx *ctx, u32 by)
 		if (!fu_poller.sets[0].by)
 			fu_store_relaxed(&fu_poller.sets[0].by, by);
 		/* Nobody leads a set for a ring that several processes have. */
-		if (fu_poller.sets[0].by != by && !fu_load_relaxed(&ctx->ring.ctrl->shared))
+		if (fu_poller.sets[0].by != by && !fu_peers_used(ctx))
 			set = make_set(by);
 		fu_store_release(&ctx->poll_set, set + 1);
 	}

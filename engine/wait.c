@@ -131,6 +131,9 @@ static long wait_once(struct waiter *w)
 	run_pending(w->ctx);
 	if (satisfied(w) || fu_load_relaxed(&ctrl->ended))
 		return 1;
+	/* Another process may have called before we listened. */
+	if (w->leads && fu_peers_used(w->ctx))
+		return 0;
 	left = slice = time_left(w);
 	if (fu_unlikely(fu_load_relaxed(&ctrl->shared)))
 		slice = fu_orphans_look(w->ctx, left);

@@ -15,8 +15,10 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
+#include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -296,7 +298,35 @@ static void one_write(void)
 	need(write(null, "x", 1) == 1, "write");
 }
 
-enum what { APPLICATION, ALL_THREADS, MEMORY, ARMING };
+static int child_sv[2];
+
+/* It has the rings, and does nothing with them. */
+static void make_child(void)
+{
+	pid_t parent = getpid(), pid;
+
+	need(socketpair(AF_UNIX, SOCK_STREAM, 0, child_sv) == 0, "socket pair");
+	pid = fork();
+	need(pid >= 0, "fork");
+	if (pid)
+		return;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	for (char c; getppid() == parent && read(child_sv[1], &c, 1) == 1;) {
+		sleep_ms(2);
+		need(write(child_sv[1], &c, 1) == 1, "answer");
+	}
+	_exit(0);
+}
+
+static void answer(void)
+{
+	need(write(child_sv[0], "x", 1) == 1, "question");
+	prep_socket(IORING_OP_RECV, child_sv[0], 1);
+	need(tr_submit_wait(&ring, 1) == 1, "io_uring_enter");
+	reap(&ring, 1, 1);
+}
+
+enum what { APPLICATION, ALL_THREADS, MEMORY, ARMING, SLEEPING };
 
 static const struct scenario {
 	const char *name;
@@ -316,6 +346,8 @@ static const struct scenario {
 	{ "memory calls of much work", NULL, busy, 2, MEMORY, 0, 0 },
 	{ "a write beside rings of other threads", make_readers, one_write, REPEATS, APPLICATION, 3,
 	  1 },
+	{ "handing over the wait for a child's answer", make_child, answer, REPEATS, SLEEPING, 0,
+	  0 },
 	{ "idle rings, for a second", make_idle, idle, 1, ALL_THREADS, 0, 0 },
 };
 #define SCENARIOS (sizeof(scenarios) / sizeof(scenarios[0]))
@@ -362,6 +394,8 @@ static bool counts(const struct scenario *s, bool application, long nr)
 		       nr == SYS_mremap || nr == SYS_memfd_create;
 	case ARMING:
 		return nr == SYS_epoll_ctl;
+	case SLEEPING:
+		return application && nr == SYS_futex;
 	default:
 		/* The sleep that an idle second is. */
 		return !(s->run == idle && application &&

@@ -62,6 +62,9 @@ static void post_untold(struct pollfd *pfd)
 	pid = fork();
 	TR_CHILD_CHECK(pid >= 0);
 	if (pid == 0) {
+		/* It has told the others that it uses the ring, too. */
+		tr_prep(&ring, IORING_OP_NOP, -1, NULL, 0, 0, 6)->flags = IOSQE_CQE_SKIP_SUCCESS;
+		TR_CHILD_CHECK(tr_submit(&ring) == 1);
 		die_at(SYS_sendto, 0, 0);
 		post_and_die(&ring);
 	}

@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 static void child_own_ring(void)
@@ -145,6 +146,55 @@ static void test_child_submits_parent_waits(void **state)
 	assert_int_equal(cqe.user_data, 99);
 	assert_int_equal(tr_wait_child(pid), 0);
 	tr_exit(&r);
+}
+
+static int64_t now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+/*
+ * The parent has something armed and sleeps in its wait when a child first uses the ring. That it
+ * is told at once, most times, and not when it next looks, is what "late" counts.
+ */
+static void test_child_begins_while_parent_waits(void **state)
+{
+	enum { ROUNDS = 20, LATE_MS = 400 };
+	int late = 0, p[2];
+
+	(void)state;
+	assert_int_equal(pipe(p), 0);
+	for (int i = 0; i < ROUNDS; i++) {
+		struct tr_ring r;
+		struct io_uring_cqe cqe;
+		int64_t began;
+		pid_t pid;
+		char c;
+
+		assert_int_equal(tr_init(&r, 8, 0), 0);
+		tr_prep(&r, IORING_OP_READ, p[0], &c, 1, 0, 5);
+		assert_int_equal(tr_submit(&r), 1);
+		pid = fork();
+		assert_true(pid >= 0);
+		if (pid == 0) {
+			tr_sleep_ms(20);
+			tr_prep(&r, IORING_OP_NOP, -1, NULL, 0, 0, 99);
+			TR_CHILD_CHECK(tr_submit(&r) == 1);
+			_exit(0);
+		}
+		began = now_ms();
+		assert_int_equal(tr_wait_ms(&r, &cqe, 20000), 0);
+		late += now_ms() - began > LATE_MS;
+		assert_int_equal(cqe.user_data, 99);
+		assert_int_equal(tr_wait_child(pid), 0);
+		tr_exit(&r);
+	}
+	assert_true(late < ROUNDS / 2);
+	close(p[0]);
+	close(p[1]);
 }
 
 static void test_parent_waits_while_child_polls(void **state)
@@ -328,6 +378,7 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(test_raw_fork),
 	cmocka_unit_test(test_child_uses_parents_ring),
 	cmocka_unit_test(test_child_submits_parent_waits),
+	cmocka_unit_test(test_child_begins_while_parent_waits),
 	cmocka_unit_test(test_parent_waits_while_child_polls),
 	cmocka_unit_test(test_child_killed),
 	cmocka_unit_test(test_many_children_at_once),
