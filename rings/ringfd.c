@@ -70,18 +70,27 @@ bool fu_ringfd_raise(struct fu_ctrl *ctrl, int peer)
 	return ret != -EAGAIN;
 }
 
-void fu_ringfd_lower(struct fu_ctrl *ctrl, int fd)
+static void take_bytes(int fd)
 {
 	char sink[256];
 	long got;
 
-	u32 late = __atomic_exchange_n(&ctrl->late, 0, __ATOMIC_SEQ_CST);
-
-	if (!__atomic_exchange_n(&ctrl->raised, 0, __ATOMIC_SEQ_CST) && !late)
-		return;
 	do {
 		got = fu_sys(SYS_recvfrom, fd, sink, sizeof(sink), MSG_DONTWAIT, 0, 0);
 		if (is_denied(got))
 			got = fu_sys(SYS_read, fd, sink, sizeof(sink));
 	} while (got == (long)sizeof(sink));
+}
+
+void fu_ringfd_lower(struct fu_ctrl *ctrl, int fd)
+{
+	u32 late = __atomic_exchange_n(&ctrl->late, 0, __ATOMIC_SEQ_CST);
+
+	if (!__atomic_exchange_n(&ctrl->raised, 0, __ATOMIC_SEQ_CST) && !late)
+		return;
+	/* Who has raised it since may have had his byte taken out with the others: he must not say
+	 * that it is raised. */
+	do
+		take_bytes(fd);
+	while (__atomic_exchange_n(&ctrl->raised, 0, __ATOMIC_SEQ_CST));
 }
