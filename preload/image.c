@@ -18,6 +18,10 @@
 #define SMALL    (32UL << 10)
 #define BUILD_ID "GNU"
 
+/* The note that Go's linker leaves. */
+#define GO          "Go\0"
+#define GO_BUILD_ID 4
+
 static bool same(const u8 *a, const u8 *b, size_t n)
 {
 	for (size_t i = 0; i < n; i++) {
@@ -28,22 +32,58 @@ static bool same(const u8 *a, const u8 *b, size_t n)
 	return true;
 }
 
-/* Is there a build ID among the notes in [p, end)? */
-static bool has_build_id(const u8 *p, const u8 *end)
+/* The first note in [p, end) of this owner, a name of four bytes, and type; NULL if none. */
+static const ElfW(Nhdr) * find_note(const u8 *p, const u8 *end, const char owner[4], u32 type)
 {
-	while ((size_t)(end - p) >= sizeof(ElfW(Nhdr)) + sizeof(BUILD_ID)) {
+	while ((size_t)(end - p) >= sizeof(ElfW(Nhdr)) + 4) {
 		const ElfW(Nhdr) *note = (const void *)p;
 		const u8 *name = p + sizeof(*note);
 		u64 size = fu_align_up(note->n_namesz, 4) + fu_align_up(note->n_descsz, 4);
 
-		if (note->n_type == NT_GNU_BUILD_ID && note->n_namesz == sizeof(BUILD_ID) &&
-		    same(name, (const u8 *)BUILD_ID, sizeof(BUILD_ID))) {
-			return note->n_descsz >= 8 && size <= (u64)(end - name);
-		}
 		if (size > (u64)(end - name)) {
-			return false;
+			return NULL;
+		}
+		if (note->n_type == type && note->n_namesz == 4 &&
+		    same(name, (const u8 *)owner, 4)) {
+			return note;
 		}
 		p = name + size;
+	}
+	return NULL;
+}
+
+static bool has_build_id(const u8 *p, const u8 *end)
+{
+	const ElfW(Nhdr) *note = find_note(p, end, BUILD_ID, NT_GNU_BUILD_ID);
+
+	return note && note->n_descsz >= 8;
+}
+
+/* Has the loader mapped these bytes of the file? */
+static bool is_loaded(const struct dl_phdr_info *info, const ElfW(Phdr) * part)
+{
+	for (size_t i = 0; i < info->dlpi_phnum; i++) {
+		const ElfW(Phdr) *ph = &info->dlpi_phdr[i];
+
+		if (ph->p_type == PT_LOAD && (ph->p_flags & PF_R) && part->p_vaddr >= ph->p_vaddr &&
+		    part->p_vaddr - ph->p_vaddr <= ph->p_filesz &&
+		    part->p_filesz <= ph->p_filesz - (part->p_vaddr - ph->p_vaddr)) {
+			return true;
+		}
+	}
+	return false;
+}
+
+bool fu_image_is_go(const struct dl_phdr_info *info)
+{
+	for (size_t i = 0; i < info->dlpi_phnum; i++) {
+		const ElfW(Phdr) *ph = &info->dlpi_phdr[i];
+		const u8 *notes = fu_ptr(info->dlpi_addr + ph->p_vaddr);
+
+		if (ph->p_type == PT_NOTE && is_loaded(info, ph) &&
+		    find_note(notes, notes + ph->p_filesz, GO, GO_BUILD_ID)) {
+			return true;
+		}
 	}
 	return false;
 }

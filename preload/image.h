@@ -32,6 +32,9 @@ struct fu_view {
 int fu_image_open(const struct dl_phdr_info *info);
 void fu_image_close(int fd);
 
+/* Does it hold Go code, which runs on stacks of a few kilobytes? */
+bool fu_image_is_go(const struct dl_phdr_info *info);
+
 /* Calls fn for one view after the other until it returns true. Returns whether it did. */
 bool fu_image_each(const struct fu_image *image, bool (*fn)(const struct fu_view *view, void *arg),
                    void *arg);

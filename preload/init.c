@@ -155,6 +155,9 @@ static void scan_objects(bool quiet)
 	long trap = 0;
 
 	fu_scan(&scan);
+	if (scan.go) {
+		fu_sigsys_on_signal_stack();
+	}
 	if (scan.n_ranges) {
 		fu_sigsys_own();
 	}

@@ -363,7 +363,13 @@ static void look_at(struct fu_scan *s, const struct dl_phdr_info *info)
 		}
 	}
 	fu_image_close(image.fd);
-	if (s->n_ranges > n_ranges && has_text_relocations(info)) {
+	if (s->n_ranges == n_ranges) {
+		return;
+	}
+	if (fu_image_is_go(info)) {
+		s->go = true;
+		keep_unpatched(s, n_texts, n_sites, n_ranges);
+	} else if (has_text_relocations(info)) {
 		keep_unpatched(s, n_texts, n_sites, n_ranges);
 	}
 }
@@ -436,7 +442,7 @@ void fu_scan(struct fu_scan *scan)
 	scan->n_ranges = 0;
 	scan->n_texts = 0;
 	scan->n_sites = 0;
-	scan->unloaded = scan->trap_only = false;
+	scan->unloaded = scan->trap_only = scan->go = false;
 	fu_next.dl_iterate_phdr(visit, &w);
 	n_seen = w.index;
 	if (n_initial == 0) {

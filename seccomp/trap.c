@@ -40,6 +40,8 @@ void (*fu_trap_hook)(long nr, u64 ip);
 long (*fu_trap_call)(long nr, const long args[6], u64 *mask);
 
 static bool owned;
+/* SA_ONSTACK, or 0. */
+static u64 signal_stack;
 
 /* The process that has the handler: a vfork child is another one. */
 static u32 owner;
@@ -237,13 +239,36 @@ bool fu_sigsys_is_owned(void)
 	return fu_load_acquire(&owned);
 }
 
-void fu_sigsys_own(void)
+/* Puts the handler in place, and says what was there. */
+static void install(struct fu_ksigaction *old)
 {
 	struct fu_ksigaction act = {
 		.handler = (u64)(uintptr_t)on_sigsys,
-		.flags = SA_SIGINFO | SA_NODEFER | KERNEL_SA_RESTORER,
 		.restorer = (u64)(uintptr_t)fu_sigsys_restorer,
 	};
+	u64 where = __atomic_load_n(&signal_stack, __ATOMIC_SEQ_CST);
+
+	act.flags = SA_SIGINFO | SA_NODEFER | KERNEL_SA_RESTORER | where;
+	fu_sys(SYS_rt_sigaction, SIGSYS, &act, old, KERNEL_SIGSET_SIZE);
+	/* Another thread may have installed the newer one meanwhile. */
+	if (__atomic_load_n(&signal_stack, __ATOMIC_SEQ_CST) != where) {
+		act.flags |= SA_ONSTACK;
+		fu_sys(SYS_rt_sigaction, SIGSYS, &act, NULL, KERNEL_SIGSET_SIZE);
+	}
+}
+
+void fu_sigsys_on_signal_stack(void)
+{
+	struct fu_ksigaction old;
+
+	if (__atomic_exchange_n(&signal_stack, SA_ONSTACK, __ATOMIC_SEQ_CST) == 0 &&
+	    fu_sigsys_is_owned()) {
+		install(&old);
+	}
+}
+
+void fu_sigsys_own(void)
+{
 	struct fu_ksigaction old;
 	u64 sigsys = FU_SIGSYS_BIT, mask = 0;
 
@@ -251,9 +276,9 @@ void fu_sigsys_own(void)
 		return;
 	}
 	fu_store_relaxed(&owner, (u32)fu_sys(SYS_getpid));
-	fu_sys(SYS_rt_sigaction, SIGSYS, &act, &old, KERNEL_SIGSET_SIZE);
+	install(&old);
 	/* Of two threads that race, the second finds our own handler, which nobody else knows. */
-	if (old.handler != act.handler) {
+	if (old.handler != (u64)(uintptr_t)on_sigsys) {
 		write_program_action(&old, NULL);
 	}
 	fu_store_release(&owned, true);

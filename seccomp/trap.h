@@ -65,6 +65,12 @@ static inline void fu_sigsys_from_frame(u64 *mask)
  */
 void fu_sigsys_own(void);
 
+/*
+ * From now on the handler runs on the signal stack of threads that have one, as for code whose own
+ * stacks have no room for it, and whose runtime sees to it that the other has.
+ */
+void fu_sigsys_on_signal_stack(void);
+
 /* True from the first fu_sigsys_own() on: sigaction(SIGSYS) is ours to answer. */
 bool fu_sigsys_is_owned(void);
 
