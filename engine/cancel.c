@@ -53,9 +53,24 @@ int fu_req_take(struct fu_req *req)
 	}
 }
 
+/*
+ * The order in which the kernel looks through what it has, and what is found there ends: workers
+ * and what waits for a file, newest first, what waits for a child or a futex, likewise, timeouts as
+ * they came.
+ */
+enum { AT_WORKERS, AT_FILES, AT_CHILDREN, AT_FUTEXES, AT_TIMEOUTS, PLACES };
+
+/* Requests taken, through `next`. */
+struct found {
+	struct fu_req *first, *last;
+	u32 count;
+};
+
+/* Of more than these that no file tells of the order is not looked at. */
+#define SORTED_MAX 64U
+
 struct sweep {
-	struct fu_req *taken; /* through `next` */
-	struct fu_req *last;
+	struct found found[PLACES];
 	u32 count;
 	u32 groups; /* bits: op->cancel_group of those counted */
 	bool already;
@@ -73,12 +88,77 @@ static void count(struct sweep *s, const struct fu_req *req)
 	s->groups |= group;
 }
 
+static u32 place_of(const struct fu_req *req, u8 where)
+{
+	if (where == FU_AT_POLLER)
+		return AT_FILES;
+	if (where != FU_AT_OP)
+		return AT_WORKERS;
+	switch (req->opcode) {
+	case IORING_OP_WAITID:
+		return AT_CHILDREN;
+	case IORING_OP_FUTEX_WAIT:
+	case IORING_OP_FUTEX_WAITV:
+		return AT_FUTEXES;
+	case IORING_OP_TIMEOUT:
+		return AT_TIMEOUTS;
+	default:
+		return AT_WORKERS;
+	}
+}
+
+/* Whether `a` ends before `b`, which has been found before it. */
+static bool ends_before(const struct fu_req *a, const struct fu_req *b, u32 place)
+{
+	if (place == AT_FILES)
+		return false;
+	if (place == AT_TIMEOUTS)
+		return (s32)(a->seen_events - b->seen_events) < 0;
+	return place == AT_WORKERS || (s32)(a->seen_events - b->seen_events) > 0;
+}
+
+static void add_found(struct sweep *s, struct fu_req *req, u8 where)
+{
+	u32 place = place_of(req, where);
+	struct found *f = &s->found[place];
+	struct fu_req **at = &f->first;
+
+	/* The last one is the right neighbour of most. */
+	if (f->last && (f->count >= SORTED_MAX || !ends_before(req, f->last, place)))
+		at = &f->last->next;
+	while (*at && !ends_before(req, *at, place))
+		at = &(*at)->next;
+	req->next = *at;
+	*at = req;
+	if (!req->next)
+		f->last = req;
+	f->count++;
+}
+
+/* All of them. */
+static struct fu_req *all_found(const struct sweep *s)
+{
+	struct fu_req *first = NULL;
+
+	for (u32 place = PLACES; place-- > 0;) {
+		if (!s->found[place].first)
+			continue;
+		s->found[place].last->next = first;
+		first = s->found[place].first;
+	}
+	return first;
+}
+
 static void try_take(struct fu_req *req, struct sweep *s)
 {
-	struct fu_req **at = &s->taken;
 	u8 where = req->where;
+	bool again = fu_load_relaxed(&req->cancelled);
 	int got;
 
+	if (where == FU_AT_END) {
+		count(s, req);
+		return;
+	}
 	if (where == FU_AT_DRAIN) {
 		if (!s->drain_too)
 			return;
@@ -88,19 +168,16 @@ static void try_take(struct fu_req *req, struct sweep *s)
 		got = fu_req_take(req);
 	}
 	if (got == FU_TAKE_OK) {
-		fu_untrack(req);
-		/* They end newest first, and armed ones were found in that order. */
-		if (where == FU_AT_POLLER && s->last)
-			at = &s->last->next;
-		req->next = *at;
-		*at = req;
-		if (!req->next)
-			s->last = req;
+		if (where == FU_AT_POLLER && !s->drain_too)
+			req->where = FU_AT_END;
+		else
+			fu_untrack(req);
+		add_found(s, req, where);
 		count(s, req);
 	} else if (got == FU_TAKE_BUSY) {
 		if (where == FU_AT_WORKER && !req->op->cancel_group)
 			s->already = true;
-		else
+		else if (where != FU_AT_WORKER || !again)
 			count(s, req);
 	}
 }
@@ -161,7 +238,7 @@ long fu_cancel_take(struct fu_cancel *cd, struct fu_req **taken)
 	fu_lock(&cd->ctx->lock);
 	sweep(cd, &s);
 	fu_unlock(&cd->ctx->lock);
-	*taken = s.taken;
+	*taken = all_found(&s);
 	if (cd->flags & (IORING_ASYNC_CANCEL_ALL | IORING_ASYNC_CANCEL_ANY))
 		return s.count;
 	if (s.count)
@@ -201,7 +278,7 @@ void fu_cancel_everything(struct fu_ctx *ctx)
 		fu_unlock(&ctx->lock);
 		fu_list_init(&ctx->drain);
 		ctx->drained = 0;
-		end_taken(s.taken, fail_cancelled);
+		end_taken(all_found(&s), fail_cancelled);
 		fu_submit_unlock(ctx);
 		if (!fu_load_relaxed(&ctx->hash_count) && !fu_deferred_pending(ctx))
 			break;
@@ -235,7 +312,7 @@ void fu_cancel_left(struct fu_ctx *ctx, u32 tid, u32 left)
 		}
 	}
 	fu_unlock(&ctx->lock);
-	fu_cancel_end(s.taken);
+	fu_cancel_end(all_found(&s));
 	if (ctx->deferred && fu_load_relaxed(&ctx->ring.ctrl->submitter) == tid)
 		fu_run_deferred(ctx);
 	fu_submit_unlock(ctx);

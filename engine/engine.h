@@ -145,6 +145,8 @@ enum fu_where {
 	FU_AT_WORKER, /* in a worker's queue or running there */
 	FU_AT_DRAIN,
 	FU_AT_OP, /* in a structure of its operation: op->cancel takes it */
+	/* Was with the poller and ends, cancelled, as task work: still to be found. */
+	FU_AT_END,
 };
 
 #define FU_CMD_BYTES 96
@@ -185,7 +187,7 @@ struct fu_req {
 	u32 worker_tid;                /* pool lock */
 	u32 hash_key;                  /* worker serialisation key, 0 for none */
 	u32 poll_slot;                 /* poller slot + 1; poller lock */
-	u32 seen_events;               /* what the poller reported last */
+	u32 seen_events;               /* what the poller reported last; else when it was tracked */
 	struct fu_file_info file_info; /* of a duplicate that is the request's own */
 	struct fu_req *link;           /* next in the chain */
 	void *kbuf;                    /* legacy provided buffer in hand */
@@ -307,6 +309,7 @@ struct fu_ctx {
 	struct fu_lock lock;
 	struct fu_list *hash;      /* tracked requests by user_data */
 	u32 hash_size, hash_count; /* the count is read without the lock as a hint */
+	u32 tracked;               /* how many there have been that no file tells of */
 	struct fu_list counted;    /* timeouts that end after a number of completions */
 	u32 nr_counted;
 

@@ -396,6 +396,10 @@ static int take_poll(struct fu_ctx *ctx, u64 user_data, bool update, struct fu_r
 				ret = take_from_worker(req, update, found);
 				break;
 			}
+			if (req->where == FU_AT_END) {
+				ret = -EALREADY;
+				break;
+			}
 			if (req->where != FU_AT_POLLER)
 				continue;
 			/* One that has an event keeps it, if that is still true, and goes on. */

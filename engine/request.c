@@ -159,6 +159,8 @@ void fu_track(struct fu_req *req, enum fu_where where)
 	struct fu_ctx *ctx = req->ctx;
 
 	req->where = (u8)where;
+	if (where == FU_AT_OP)
+		req->seen_events = ++ctx->tracked;
 	if (!(req->flags & FU_REQ_HOLDS_CTX)) {
 		fu_req_keep(req);
 		if (!req->owner)
