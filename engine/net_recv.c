@@ -609,10 +609,17 @@ static int round_ends(struct fu_req *req, struct recv *rv, s32 total, bool finis
 	return LATER;
 }
 
+/* Whether it is a stream of which the last attempt, which has filled its buffers or not, has left
+ * nothing. */
+static bool is_emptied(struct fu_req *req, const struct recv *rv, bool full)
+{
+	return (!full || !rv->inq) && fu_sock_option(req->fd, SO_TYPE) == SOCK_STREAM;
+}
+
 /* Attempts until there is nothing more to be had at once. submit_lock held. */
 static int recv_rounds(struct fu_req *req, struct recv *rv, u32 flags)
 {
-	bool full = true;
+	bool full = true, first = true;
 	int end;
 
 	do {
@@ -620,10 +627,8 @@ static int recv_rounds(struct fu_req *req, struct recv *rv, u32 flags)
 		u64 asked = 0;
 		long ret = recv_selected(req, rv, flags, &asked, &failed);
 
-		/* A stream that has just been emptied is not asked for more before there is some.
-		 */
-		if ((ret == -ENOBUFS || ret == -EFAULT) && !full &&
-		    fu_sock_option(req->fd, SO_TYPE) == SOCK_STREAM)
+		/* What has just been emptied is not asked for more before there is some. */
+		if ((ret == -ENOBUFS || ret == -EFAULT) && !first && is_emptied(req, rv, full))
 			ret = -EAGAIN;
 		if (ret == -EAGAIN && !(req->flags & FU_REQ_NOWAIT)) {
 			if (!(rv->state & PART))
@@ -641,6 +646,7 @@ static int recv_rounds(struct fu_req *req, struct recv *rv, u32 flags)
 		}
 		if (failed || ret < 0)
 			fu_req_set_fail(req);
+		first = false;
 		end = round_ends(req, rv, (s32)(ret > 0 ? ret : 0) + rv->done, ret <= 0, full);
 	} while (end == AGAIN);
 	return end;

@@ -342,6 +342,25 @@ static void test_bundle_all(void **state)
 	assert_int_equal(head(), 1);
 }
 
+/* What fills the last buffer and leaves nothing is not the end; what comes then is. */
+static void test_multishot_filled(void **state)
+{
+	char data[BYTES] = { 0 };
+
+	(void)state;
+	assert_int_equal(register_ring(0), 0);
+	fill(bufs, 2);
+	prep(IORING_OP_RECV, sock[0], 0, IORING_RECV_MULTISHOT);
+	assert_int_equal(tr_submit(&ring), 1);
+	for (unsigned i = 0; i < 2; i++) {
+		assert_int_equal(send(sock[1], data, BYTES, 0), BYTES);
+		expect(BYTES, BUF(10 + i) | MORE);
+		assert_null(tr_peek(&ring));
+	}
+	send_bytes(1);
+	expect(-ENOBUFS, 0);
+}
+
 static void test_multishot_limit(void **state)
 {
 	struct io_uring_sqe *sqe;
@@ -537,15 +556,25 @@ static void test_unregister_reserved(void **state)
 }
 
 static const struct CMUnitTest tests[] = {
-	ON_RING(test_legacy),          ON_RING(test_send_selected),
-	ON_RING(test_file_keeps),      ON_RING(test_incremental),
-	ON_RING(test_bundle),          ON_RING(test_multishot_limit),
-	ON_RING(test_multishot_ends),  ON_RING(test_read_multishot),
-	ON_RING(test_recvmsg_layout),  ON_RING(test_mapped_ring),
-	ON_RING(test_memory_gone),     ON_RING(test_min_left),
-	ON_RING(test_multishot_fair),  ON_RING(test_multishot_keeps_file),
-	ON_RING(test_bundle_all),      ON_RING(test_legacy_kept),
-	ON_RING(test_worker_consumes), ON_RING(test_unregister_reserved),
+	ON_RING(test_legacy),
+	ON_RING(test_send_selected),
+	ON_RING(test_file_keeps),
+	ON_RING(test_incremental),
+	ON_RING(test_bundle),
+	ON_RING(test_multishot_limit),
+	ON_RING(test_multishot_ends),
+	ON_RING(test_read_multishot),
+	ON_RING(test_recvmsg_layout),
+	ON_RING(test_mapped_ring),
+	ON_RING(test_memory_gone),
+	ON_RING(test_min_left),
+	ON_RING(test_multishot_fair),
+	ON_RING(test_multishot_keeps_file),
+	ON_RING(test_multishot_filled),
+	ON_RING(test_bundle_all),
+	ON_RING(test_legacy_kept),
+	ON_RING(test_worker_consumes),
+	ON_RING(test_unregister_reserved),
 };
 
 TR_MAIN("kbuf", tests)
