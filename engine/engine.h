@@ -748,6 +748,9 @@ int fu_req_take(struct fu_req *req);
 /* After req has been issued and is still pending: arm the timeout that follows it. submit_lock
  * held. */
 void fu_ltimeout_arm(struct fu_req *req);
+/* req has been issued and is done at once. A timeout that has been due by then ends, having found
+ * nothing: it began with the request. submit_lock held. */
+void fu_ltimeout_missed(struct fu_req *req);
 /* req has completed: take its timeout, never armed or not yet fired, out of the chain. submit_lock
  * held. */
 void fu_ltimeout_disarm(struct fu_req *req);

@@ -540,11 +540,15 @@ static fu_always_inline void issued(struct fu_ctx *ctx, struct fu_req *req, int 
 			req->res = first_error(req, req->res);
 		if (!(issue_flags & FU_ISSUE_RETRY))
 			FU_TALLY(ctx, inlined, 1);
+		if (guarded)
+			fu_ltimeout_missed(req);
 		fu_ctx_done(ctx, req);
 		return;
 	}
 	if (ret < 0) {
 		if (ret != -EAGAIN || (req->flags & FU_REQ_NOWAIT)) {
+			if (guarded && (!req->op->needs_file || (req->flags & FU_REQ_FILE_READY)))
+				fu_ltimeout_missed(req);
 			fu_req_fail(req, first_error(req, ret));
 			return;
 		}

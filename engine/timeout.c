@@ -13,6 +13,9 @@
 #include "engine/peers.h"
 #include "rings/user.h"
 
+/* What the kernel's timers find to be due when they are set. */
+#define AT_ONCE_NS 1000U
+
 struct timeout {
 	struct fu_timer timer;
 	u64 ns;                 /* as given: relative, or absolute with IORING_TIMEOUT_ABS */
@@ -401,6 +404,24 @@ static void unlink_timeout(struct fu_req *req, struct fu_req *timeout)
 	/* Its place in the chain was its own link flag; nothing follows from it now. */
 	timeout->flags &= ~(FU_REQ_LINK_FLAGS);
 	fu_cmd(timeout, struct timeout)->head = NULL;
+}
+
+void fu_ltimeout_missed(struct fu_req *req)
+{
+	struct fu_req *timeout = req->link;
+	const struct timeout *t;
+
+	if (!(req->flags & FU_REQ_ARM_LTIMEOUT) || !timeout ||
+	    timeout->opcode != IORING_OP_LINK_TIMEOUT)
+		return;
+	t = fu_cmd(timeout, struct timeout);
+	if (t->flags & IORING_TIMEOUT_ABS ? t->ns > fu_now_ns(clock_of(t->flags))
+	                                  : t->ns > AT_ONCE_NS)
+		return;
+	req->flags &= ~FU_REQ_ARM_LTIMEOUT;
+	unlink_timeout(req, timeout);
+	fu_req_result(timeout, -ENOENT, 0);
+	fu_req_task_work(timeout, fu_req_tw_done);
 }
 
 void fu_ltimeout_disarm(struct fu_req *req)

@@ -161,6 +161,41 @@ static void test_link_offset(void **state)
 	tr_expect(&ring, 2, -EINVAL, 0);
 }
 
+/* One that is due at once has been, when its request is done at once. */
+static void test_link_due(void **state)
+{
+	static struct __kernel_timespec none, second = { .tv_sec = 1 };
+	const struct {
+		struct __kernel_timespec *ts;
+		unsigned flags;
+		int res;
+	} cases[] = {
+		{ &none, 0, -ENOENT },
+		{ &second, IORING_TIMEOUT_ABS, -ENOENT },
+		{ &second, 0, -ECANCELED },
+	};
+
+	(void)state;
+	for (int i = 0; i < 3; i++) {
+		for (int fails = 0; fails < 2; fails++) {
+			tr_prep(&ring, fails ? IORING_OP_TIMEOUT_REMOVE : IORING_OP_NOP, -1, NULL,
+			        0, 0, 1)
+			        ->flags = IOSQE_IO_LINK;
+			tr_prep(&ring, IORING_OP_LINK_TIMEOUT, -1, cases[i].ts, 1, 0, 2)
+			        ->timeout_flags = cases[i].flags;
+			assert_int_equal(tr_submit(&ring), 2);
+			tr_expect(&ring, 1, fails ? -ENOENT : 0, 0);
+			tr_expect(&ring, 2, cases[i].res, 0);
+		}
+	}
+	/* A request without a file has not begun. */
+	tr_prep(&ring, IORING_OP_READ, -1, NULL, 0, 0, 1)->flags = IOSQE_IO_LINK;
+	tr_prep(&ring, IORING_OP_LINK_TIMEOUT, -1, &none, 1, 0, 2);
+	assert_int_equal(tr_submit(&ring), 2);
+	tr_expect(&ring, 1, -EBADF, 0);
+	tr_expect(&ring, 2, -ECANCELED, 0);
+}
+
 /* Without an update there is no link's timeout meant: the flag says nothing. */
 static void test_remove_by_link_flag(void **state)
 {
@@ -182,6 +217,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_changed_by_link, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_page_ends, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_link_offset, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_link_due, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_remove_by_link_flag, setup, teardown),
 	};
 
