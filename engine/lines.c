@@ -86,7 +86,7 @@ bool fu_line_join(u32 index)
 
 void fu_line_taken(struct fu_slot *slot, bool stuck)
 {
-	if (slot->place == FU_PLACE_NONE)
+	if (fu_load_relaxed(&slot->place) == FU_PLACE_NONE)
 		return;
 	fu_lock(&fu_poller.slots_lock);
 	set_place(slot, stuck ? FU_PLACE_STUCK : FU_PLACE_BUSY);
@@ -95,7 +95,7 @@ void fu_line_taken(struct fu_slot *slot, bool stuck)
 
 void fu_line_leave(struct fu_slot *slot)
 {
-	if (slot->place == FU_PLACE_NONE)
+	if (fu_load_relaxed(&slot->place) == FU_PLACE_NONE)
 		return;
 	fu_lock(&fu_poller.slots_lock);
 	fu_list_del(&slot->line);
@@ -113,7 +113,7 @@ static bool waits_for(const struct fu_ctx *ctx, const u32 *threads, u32 n)
 	return false;
 }
 
-long fu_line_next(const u64 *file, u32 *set)
+long fu_line_next(const u64 *file, u32 *set, u32 *gen)
 {
 	u32 stuck[STUCK_FOR];
 	struct fu_list *bucket;
@@ -138,6 +138,7 @@ long fu_line_next(const u64 *file, u32 *set)
 			continue;
 		set_place(slot, FU_PLACE_AWAKE);
 		*set = slot->set;
+		*gen = fu_load_relaxed(&slot->gen);
 		index = (long)slot->index;
 		break;
 	}

@@ -25,9 +25,10 @@ void fu_line_taken(struct fu_slot *slot, bool stuck);
 void fu_line_leave(struct fu_slot *slot);
 /*
  * Whose turn it is in the line for `file` (as in a request's `big`), if that one sleeps, and which
- * set it is in: it counts as watched from here on. Its index, or -1. No set's lock held.
+ * set it is in: it counts as watched from here on. Its index, or -1; another's, once the generation
+ * has moved on. No set's lock held.
  */
-long fu_line_next(const u64 *file, u32 *set);
+long fu_line_next(const u64 *file, u32 *set, u32 *gen);
 /* Whether the event is of a slot in a line. A hint. */
 bool fu_line_has(u64 data);
 

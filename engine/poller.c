@@ -102,15 +102,16 @@ static void call_next(const u64 *file, const struct fu_ctx *ctx)
 {
 	struct fu_req *next = NULL;
 	struct fu_slot *slot;
-	u32 set, events = 0;
-	long index = fu_line_next(file, &set);
+	u32 set, gen, events = 0;
+	long index = fu_line_next(file, &set, &gen);
 
 	if (index < 0)
 		return;
 	slot = fu_slot_at((u32)index);
 	fu_lock(&fu_poller.sets[set].lock);
 	/* Or somebody has taken it, and passes it on. */
-	if (slot->kind == FU_SLOT_ARMED && slot->set == set && slot->place == FU_PLACE_AWAKE) {
+	if (fu_load_relaxed(&slot->gen) == gen && slot->kind == FU_SLOT_ARMED &&
+	    fu_load_relaxed(&slot->place) == FU_PLACE_AWAKE) {
 		bool same = slot->req->ctx == ctx && !fu_load_relaxed(&ctx->ring.ctrl->ended);
 
 		if (same)
@@ -169,7 +170,7 @@ static enum fu_slot_kind take_event(u32 set, const struct epoll_event *ev, struc
 			kind = slot->kind;
 			slot->kind = FU_SLOT_BUSY;
 			*req = slot->req;
-			if (fu_unlikely(slot->place)) {
+			if (fu_unlikely(fu_load_relaxed(&slot->place))) {
 				stuck = is_stuck(slot->req);
 				fu_line_taken(slot, stuck);
 			}
