@@ -637,7 +637,8 @@ static int recv_rounds(struct fu_req *req, struct recv *rv, u32 flags)
 		}
 		full = ret > 0 && (u64)ret >= asked;
 		rv->inq = full && counts_rest(req, flags) ? ask_inq(req) : -1;
-		if (!ret && ends_tcp(req))
+		/* Of a message of nothing there is the header. */
+		if ((!ret || (rv->msg && (rv->state & EXHAUSTED))) && ends_tcp(req))
 			rv->inq = 1;
 		if (ret <= 0 && !rv->done) {
 			fu_kbuf_recycle(req);

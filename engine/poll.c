@@ -14,6 +14,7 @@
 
 #include "engine/entry.h"
 #include "engine/host.h"
+#include "engine/notes.h"
 #include "engine/peers.h"
 #include "engine/poller.h"
 #include "engine/registry.h"
@@ -454,6 +455,11 @@ int fu_poll_remove_issue(struct fu_req *req, u32 issue_flags)
 
 	if (issue_flags & FU_ISSUE_WORKER)
 		fu_submit_lock(req->ctx);
+	/* A multishot one may be of this submission, and its file have been ready. */
+	if (fu_unlikely(fu_polls_multi()) && req->ctx->submitting) {
+		fu_notes_take(req->ctx);
+		fu_notes_own(req->ctx);
+	}
 	ret = take_poll(req->ctx, upd->old_user_data, update, &target);
 	if (target)
 		ret = too_late(&target);

@@ -343,6 +343,25 @@ static void test_within_another(void **state)
 	}
 }
 
+/* It has its first event before it can be removed. */
+static void test_removed_at_once(void **state)
+{
+	int event = eventfd(1, EFD_NONBLOCK);
+
+	(void)state;
+	tr_prep(&ring, IORING_OP_POLL_ADD, event, NULL, IORING_POLL_ADD_MULTI, 0, 1)
+	        ->poll32_events = POLLIN;
+	tr_prep(&ring, IORING_OP_POLL_REMOVE, -1, (void *)1, 0, 0, 2);
+	assert_int_equal(tr_submit(&ring), 2);
+	tr_expect(&ring, 2, -EALREADY, 0);
+	tr_expect(&ring, 1, POLLIN, IORING_CQE_F_MORE);
+	tr_prep(&ring, IORING_OP_POLL_REMOVE, -1, (void *)1, 0, 0, 2);
+	assert_int_equal(tr_submit(&ring), 1);
+	tr_expect(&ring, 2, 0, 0);
+	tr_expect(&ring, 1, -ECANCELED, 0);
+	close(event);
+}
+
 /* By numbers of system calls. */
 static void test_by_syscall(void **state)
 {
@@ -481,11 +500,12 @@ static void test_polled_ring(void **state)
 #define ON_PIPE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 static const struct CMUnitTest tests[] = {
-	ON_PIPE(test_read_away),   ON_PIPE(test_written_twice),    ON_PIPE(test_messages),
-	ON_PIPE(test_one_shot),    ON_PIPE(test_read_by_ring),     ON_PIPE(test_own_eventfd),
-	ON_PIPE(test_polled_ring), ON_PIPE(test_several_messages), ON_PIPE(test_moved),
-	ON_PIPE(test_connections), ON_PIPE(test_registered),       ON_PIPE(test_duplicates),
-	ON_PIPE(test_within_one),  ON_PIPE(test_within_another),   ON_PIPE(test_by_syscall),
+	ON_PIPE(test_read_away),       ON_PIPE(test_written_twice),    ON_PIPE(test_messages),
+	ON_PIPE(test_one_shot),        ON_PIPE(test_read_by_ring),     ON_PIPE(test_own_eventfd),
+	ON_PIPE(test_polled_ring),     ON_PIPE(test_several_messages), ON_PIPE(test_moved),
+	ON_PIPE(test_connections),     ON_PIPE(test_registered),       ON_PIPE(test_duplicates),
+	ON_PIPE(test_within_one),      ON_PIPE(test_within_another),   ON_PIPE(test_by_syscall),
+	ON_PIPE(test_removed_at_once),
 };
 
 TR_MAIN("poll edges", tests)
