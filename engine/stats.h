@@ -25,8 +25,8 @@ enum fu_stats_when { FU_STATS_USED, FU_STATS_RING_ENDED, FU_STATS_PROCESS_ENDS }
 void fu_stats_update(enum fu_stats_when when);
 
 /*
- * A ring was made or used: the first call reserves the line, later ones rewrite
- * it at most a few times a second. Any thread, any context; one load when off.
+ * A ring was made or used: the first call reserves the line, later ones rewrite it, a few times a
+ * second and whenever their number has doubled. Any thread, any context; one load when off.
  */
 static inline void fu_stats_touch(void)
 {
