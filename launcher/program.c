@@ -84,9 +84,28 @@ static bool is_loader(const char *path)
 	return strcmp(name ? name + 1 : path, GLIBC_LOADER) == 0;
 }
 
+/* Does the dynamic section name a library? Without one nothing in the program is libc's. */
+static bool needs_libraries(int fd, const Elf64_Phdr *dynamic)
+{
+	for (size_t at = 0; at + sizeof(Elf64_Dyn) <= dynamic->p_filesz; at += sizeof(Elf64_Dyn)) {
+		Elf64_Dyn dyn;
+
+		if (pread(fd, &dyn, sizeof(dyn), (off_t)(dynamic->p_offset + at)) !=
+		            (ssize_t)sizeof(dyn) ||
+		    dyn.d_tag == DT_NULL) {
+			break;
+		}
+		if (dyn.d_tag == DT_NEEDED) {
+			return true;
+		}
+	}
+	return false;
+}
+
 static const char *check_elf_interpreter(int fd, const char *path, const Elf64_Ehdr *eh)
 {
 	char interp[PATH_MAX] = "";
+	bool bare = true;
 	const char *name;
 
 	for (size_t i = 0; i < eh->e_phnum; i++) {
@@ -99,6 +118,9 @@ static const char *check_elf_interpreter(int fd, const char *path, const Elf64_E
 		if (ph.p_type == PT_INTERP && ph.p_filesz < sizeof(interp) &&
 		    pread(fd, interp, ph.p_filesz, (off_t)ph.p_offset) < 0) {
 			return "its ELF header is damaged";
+		}
+		if (ph.p_type == PT_DYNAMIC) {
+			bare = !needs_libraries(fd, &ph);
 		}
 	}
 	if (!*interp) {
@@ -113,7 +135,10 @@ static const char *check_elf_interpreter(int fd, const char *path, const Elf64_E
 		return "it runs on musl; the library needs glibc";
 	}
 	/* Distributions that keep glibc elsewhere still call the loader by its name. */
-	return is_loader(name) ? NULL : "it does not run on glibc's loader";
+	if (!is_loader(name)) {
+		return "it does not run on glibc's loader";
+	}
+	return bare ? "it does not use libc, and the library cannot do without" : NULL;
 }
 
 static const char *check_elf(int fd, const char *path, const unsigned char *head, size_t len)

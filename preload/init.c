@@ -155,6 +155,11 @@ static void scan_objects(bool quiet)
 	long trap = 0;
 
 	fu_scan(&scan);
+	if (scan.bare && scan.n_ranges) {
+		fu_complain("the program does not use libc: it runs without the shim", NULL);
+		fu_store_relaxed(&fu_shim_enabled, false);
+		return;
+	}
 	if (scan.go) {
 		fu_sigsys_on_signal_stack();
 	}

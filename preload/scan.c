@@ -316,16 +316,32 @@ static void add_text(struct fu_scan *s, const struct dl_phdr_info *info, const E
 	}
 }
 
+/* NULL if it has none. */
+static const ElfW(Dyn) * dynamic_section(const struct dl_phdr_info *info)
+{
+	for (size_t i = 0; i < info->dlpi_phnum; i++) {
+		if (info->dlpi_phdr[i].p_type == PT_DYNAMIC) {
+			return fu_ptr(info->dlpi_addr + info->dlpi_phdr[i].p_vaddr);
+		}
+	}
+	return NULL;
+}
+
+static bool needs_libraries(const struct dl_phdr_info *info)
+{
+	for (const ElfW(Dyn) *dyn = dynamic_section(info); dyn && dyn->d_tag != DT_NULL; dyn++) {
+		if (dyn->d_tag == DT_NEEDED) {
+			return true;
+		}
+	}
+	return false;
+}
+
 /* Does the loader write into its code, perhaps after now? */
 static bool has_text_relocations(const struct dl_phdr_info *info)
 {
-	const ElfW(Dyn) *dyn = NULL;
+	const ElfW(Dyn) *dyn = dynamic_section(info);
 
-	for (size_t i = 0; i < info->dlpi_phnum; i++) {
-		if (info->dlpi_phdr[i].p_type == PT_DYNAMIC) {
-			dyn = fu_ptr(info->dlpi_addr + info->dlpi_phdr[i].p_vaddr);
-		}
-	}
 	for (; dyn && dyn->d_tag != DT_NULL; dyn++) {
 		if (dyn->d_tag == DT_TEXTREL ||
 		    (dyn->d_tag == DT_FLAGS && (dyn->d_un.d_val & DF_TEXTREL))) {
@@ -419,6 +435,7 @@ static int visit(struct dl_phdr_info *info, size_t size, void *data)
 		return 1;
 	}
 	if (index == 0) {
+		w->out->bare = !needs_libraries(info);
 		/* After an unload any later place in the list may hold another object. */
 		w->out->unloaded = info->dlpi_subs != seen_subs;
 		n_seen = w->out->unloaded ? n_initial : n_seen;

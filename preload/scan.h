@@ -23,6 +23,7 @@ struct fu_scan {
 	size_t count;   /* and how many */
 	bool unloaded;  /* objects have gone since the last scan */
 	bool trap_only; /* some of the places are not to be patched, or not all are in `sites` */
+	bool bare;      /* the program needs no library: its threads are not libc's */
 	bool go;        /* some of the places are in Go code: it has no room on its stacks */
 };
 
