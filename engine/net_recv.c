@@ -493,7 +493,7 @@ static long recv_one(struct fu_req *req, struct recv *rv, struct iovec *one, u32
                      bool *failed)
 {
 	struct copy local, *c = rv->msg ? req->async : &local;
-	u32 out_flags = 0;
+	u32 more, out_flags = 0;
 	long ret;
 
 	if (rv->msg && (rv->flags & IORING_RECV_MULTISHOT))
@@ -517,7 +517,10 @@ static long recv_one(struct fu_req *req, struct recv *rv, struct iovec *one, u32
 	rv->len = (u32)(one->iov_len - (u64)ret);
 	rv->done += (s32)ret;
 	rv->state |= PART;
+	/* Of what it leaves of the buffer now the kernel does not tell in the end. */
+	more = req->flags & FU_REQ_BUF_MORE;
 	fu_kbuf_commit(req, ret, 1);
+	req->flags = (req->flags & ~FU_REQ_BUF_MORE) | more;
 	return -EAGAIN;
 }
 
@@ -705,10 +708,10 @@ static int recv_provided(struct fu_req *req, struct recv *rv, u32 issue_flags)
 
 	for (;;) {
 		ret = 0;
-		if (issue_flags & FU_ISSUE_WORKER) {
+		if (issue_flags & FU_ISSUE_WORKER)
 			fu_submit_lock(req->ctx);
+		if ((issue_flags & FU_ISSUE_WORKER) || (req->flags & FU_REQ_SLOW))
 			ret = take_buffer(req, rv);
-		}
 		if (!ret)
 			ret = recv_rounds(req, rv, rv->msg_flags | MSG_DONTWAIT);
 		if (ret == LATER && !(issue_flags & FU_ISSUE_WORKER))

@@ -745,7 +745,8 @@ static int rw_select(struct fu_req *req, struct rw *rw, u32 issue_flags)
 	if (fu_kbuf_wanted(req)) {
 		if (worker)
 			fu_submit_lock(req->ctx);
-		ret = select_buffer(req, rw, worker || fu_file_is_reg(req));
+		ret = select_buffer(req, rw,
+		                    worker || (req->flags & FU_REQ_SLOW) || fu_file_is_reg(req));
 		if (worker)
 			fu_submit_unlock(req->ctx);
 	}

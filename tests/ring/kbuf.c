@@ -240,6 +240,45 @@ static void test_worker_consumes(void **state)
 	}
 }
 
+/* So has what waits for others: the kernel's workers try it. */
+static void test_drained_consumes(void **state)
+{
+	const int ops[] = { IORING_OP_READ, IORING_OP_RECV };
+
+	(void)state;
+	assert_int_equal(register_ring(0), 0);
+	fill(bufs, 4);
+	for (unsigned i = 0; i < 2; i++) {
+		prep(ops[i], sock[0], 0, 0)->flags |= IOSQE_IO_DRAIN;
+		assert_int_equal(tr_submit(&ring), 1);
+		for (int ms = 0; ms < 5000 && head() == i; ms++)
+			tr_sleep_ms(1);
+		assert_int_equal(head(), i + 1);
+		send_bytes(10);
+		expect(10, BUF(10 + i));
+	}
+}
+
+/* A part of what MSG_WAITALL waits for does not tell that the buffer has a rest. */
+static void test_part_of_all(void **state)
+{
+	(void)state;
+	assert_int_equal(register_ring(RING_INC), 0);
+	fill(bufs, 2);
+	for (unsigned i = 0; i < 2; i++) {
+		prep(IORING_OP_RECV, sock[0], 20, 0)->msg_flags = i ? MSG_WAITALL : 0;
+		assert_int_equal(tr_submit(&ring), 1);
+		send_bytes(10);
+		if (i) {
+			assert_int_equal(
+			        tr_sys_enter(ring.fd, 0, 0, IORING_ENTER_GETEVENTS, NULL, 0), 0);
+			assert_null(tr_peek(&ring));
+			send_bytes(10);
+		}
+		expect(i ? 20 : 10, BUF(10) | (i ? 0 : F_BUF_MORE));
+	}
+}
+
 static void test_file_keeps(void **state)
 {
 	int fd = tr_temp_file(100);
@@ -574,6 +613,8 @@ static const struct CMUnitTest tests[] = {
 	ON_RING(test_bundle_all),
 	ON_RING(test_legacy_kept),
 	ON_RING(test_worker_consumes),
+	ON_RING(test_drained_consumes),
+	ON_RING(test_part_of_all),
 	ON_RING(test_unregister_reserved),
 };
 
