@@ -325,6 +325,7 @@ struct fu_ctx {
 	u32 poll_set;       /* the poller's set + 1 for its requests; 0: not chosen yet */
 	u32 aio_inflight;
 	u32 leader_listens; /* a leader sleeps, waiting for this ring */
+	bool passed_on; /* one that was the first in a line has called one whose event is there */
 	int evfd;
 	u32 evfd_async;
 	u32 evfd_signals;        /* how often it was signalled */

@@ -98,7 +98,7 @@ static u32 ready_now(const struct fu_req *req, u32 events)
  * Wakes the one whose turn it is in the line for `file`, if it sleeps. What is there for one of
  * `ctx`, unless NULL, it gets at once: no lock is held then but that ring's submit_lock.
  */
-static void call_next(const u64 *file, const struct fu_ctx *ctx)
+static void call_next(const u64 *file, struct fu_ctx *ctx)
 {
 	struct fu_req *next = NULL;
 	struct fu_slot *slot;
@@ -127,8 +127,10 @@ static void call_next(const u64 *file, const struct fu_ctx *ctx)
 		fu_store_relaxed(&fu_poller.sets[set].called, true);
 	}
 	fu_unlock(&fu_poller.sets[set].lock);
-	if (next)
+	if (next) {
+		fu_store_relaxed(&ctx->passed_on, true);
 		fu_poll_event(next, events);
+	}
 }
 
 void fu_poller_pass_on(struct fu_req *req)

@@ -21,8 +21,6 @@
 #include "rings/user.h"
 
 #define KERNEL_SIGSET_BYTES 8
-/* No more than so often in a row: the program may want to see what has come. */
-#define ROUNDS 64
 
 struct waiter {
 	struct fu_ctx *ctx;
@@ -84,13 +82,15 @@ static long sleep_masked(struct waiter *w, s64 left)
 /* Runs what other threads have left for this one, and makes room for the backlog. */
 static void run_pending(struct fu_ctx *ctx)
 {
-	/* What runs may leave more. */
-	for (int i = 0; i < ROUNDS && (fu_deferred_pending(ctx) || fu_aio_ready(ctx)); i++) {
-		fu_submit_lock(ctx);
-		fu_aio_reap(ctx);
-		fu_run_deferred(ctx);
-		fu_submit_release(ctx);
-	}
+	do {
+		fu_store_relaxed(&ctx->passed_on, false);
+		if (fu_deferred_pending(ctx) || fu_aio_ready(ctx)) {
+			fu_submit_lock(ctx);
+			fu_aio_reap(ctx);
+			fu_run_deferred(ctx);
+			fu_submit_release(ctx);
+		}
+	} while (fu_load_relaxed(&ctx->passed_on));
 	if (fu_cq_overflown(&ctx->ring)) {
 		bool moved;
 
@@ -228,8 +228,9 @@ long fu_wait_cqes(struct fu_ctx *ctx, u32 min_complete, const struct fu_wait_arg
 	if (min_complete > ring->cq_entries)
 		min_complete = ring->cq_entries;
 	if (fu_cq_ready(ring) >= min_complete) {
-		/* What has happened before this call is part of what it shows. */
-		if (fu_poller_harvest(ctx))
+		/* What has happened before this call is part of what it shows. What has had its
+		 * turn is not. */
+		if (!fu_deferred_pending(ctx) && fu_poller_harvest(ctx))
 			run_pending(ctx);
 		return 0;
 	}

@@ -448,6 +448,24 @@ static void test_multishot_fair(void **state)
 	close(other[1]);
 }
 
+/* With deferred task work its turn comes once in each wait. */
+static void test_multishot_turns(void **state)
+{
+	(void)state;
+	tr_exit(&ring);
+	assert_int_equal(tr_init(&ring, 8, IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN),
+	                 0);
+	assert_int_equal(register_ring(0), 0);
+	fill(bufs, 8);
+	prep(IORING_OP_RECV, sock[0], 10, RECV_BUNDLE)->ioprio |= IORING_RECV_MULTISHOT;
+	assert_int_equal(tr_submit(&ring), 1);
+	send_bytes(40);
+	for (unsigned i = 1; i <= 3; i++) {
+		assert_int_equal(tr_sys_enter(ring.fd, 0, 0, IORING_ENTER_GETEVENTS, NULL, 0), 0);
+		assert_int_equal(tr_ready(&ring), i);
+	}
+}
+
 /* It keeps its registered file meanwhile, if that is taken out of the table. */
 static void test_multishot_keeps_file(void **state)
 {
@@ -595,27 +613,17 @@ static void test_unregister_reserved(void **state)
 }
 
 static const struct CMUnitTest tests[] = {
-	ON_RING(test_legacy),
-	ON_RING(test_send_selected),
-	ON_RING(test_file_keeps),
-	ON_RING(test_incremental),
-	ON_RING(test_bundle),
-	ON_RING(test_multishot_limit),
-	ON_RING(test_multishot_ends),
-	ON_RING(test_read_multishot),
-	ON_RING(test_recvmsg_layout),
-	ON_RING(test_mapped_ring),
-	ON_RING(test_memory_gone),
-	ON_RING(test_min_left),
-	ON_RING(test_multishot_fair),
-	ON_RING(test_multishot_keeps_file),
-	ON_RING(test_multishot_filled),
-	ON_RING(test_bundle_all),
-	ON_RING(test_legacy_kept),
-	ON_RING(test_worker_consumes),
-	ON_RING(test_drained_consumes),
-	ON_RING(test_part_of_all),
-	ON_RING(test_unregister_reserved),
+	ON_RING(test_legacy),           ON_RING(test_send_selected),
+	ON_RING(test_file_keeps),       ON_RING(test_incremental),
+	ON_RING(test_bundle),           ON_RING(test_multishot_limit),
+	ON_RING(test_multishot_ends),   ON_RING(test_read_multishot),
+	ON_RING(test_recvmsg_layout),   ON_RING(test_mapped_ring),
+	ON_RING(test_memory_gone),      ON_RING(test_min_left),
+	ON_RING(test_multishot_fair),   ON_RING(test_multishot_keeps_file),
+	ON_RING(test_multishot_filled), ON_RING(test_bundle_all),
+	ON_RING(test_legacy_kept),      ON_RING(test_worker_consumes),
+	ON_RING(test_multishot_turns),  ON_RING(test_drained_consumes),
+	ON_RING(test_part_of_all),      ON_RING(test_unregister_reserved),
 };
 
 TR_MAIN("kbuf", tests)
