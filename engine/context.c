@@ -99,6 +99,8 @@ void fu_ctx_adopt(struct fu_ctx *ctx, u32 gen)
 	fu_batch_init(&ctx->done);
 	fu_batch_init(&ctx->work);
 	fu_batch_init(&ctx->outside);
+	ctx->notes.n = 0;
+	ctx->notes.busy = 0;
 	ctx->cache = ctx->freed = ctx->tw = NULL;
 	ctx->chunks = NULL;
 	ctx->started = ctx->ended = ctx->drained = 0;
