@@ -24,7 +24,9 @@
 #include "engine/iov.h"
 #include "engine/kbuf.h"
 #include "engine/registry.h"
+#include "engine/sets.h"
 #include "engine/thread.h"
+#include "rings/fds.h"
 #include "rings/mem.h"
 #include "rings/sys.h"
 #include "rings/user.h"
@@ -762,6 +764,7 @@ int fu_rw_issue(struct fu_req *req, u32 issue_flags)
 
 /* ---- READ_MULTISHOT ---- */
 
+/* Where there is no epoll to ask, by what it usually is. */
 static bool can_poll(int fd)
 {
 	struct epoll_event ev = { 0 };
@@ -772,11 +775,11 @@ static bool can_poll(int fd)
 		return false;
 	if (S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode))
 		return true;
-	epfd = fu_sys(SYS_epoll_create1, EPOLL_CLOEXEC);
+	epfd = fu_set_fd(SYS_epoll_create1, EPOLL_CLOEXEC, 0);
 	if (epfd < 0)
-		return false;
+		return !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode) && !S_ISBLK(st.st_mode);
 	ret = fu_sys(SYS_epoll_ctl, epfd, EPOLL_CTL_ADD, fd, &ev);
-	fu_sys(SYS_close, epfd);
+	fu_fd_close((int)epfd);
 	return !ret;
 }
 

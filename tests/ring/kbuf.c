@@ -4,7 +4,9 @@
  */
 #include "tests/ring_util.h"
 
+#include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -537,6 +539,28 @@ static void test_read_multishot(void **state)
 	close(fd);
 }
 
+/* Whether a file can be waited for does not depend on how many descriptors there may be. */
+static void test_read_multishot_crowded(void **state)
+{
+	int event = eventfd(0, 0);
+	struct rlimit old, none;
+
+	(void)state;
+	assert_int_equal(register_ring(0), 0);
+	fill(bufs, 2);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
+	none = (struct rlimit){ 0, old.rlim_max };
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	prep(READ_MULTISHOT, event, 0, 0);
+	assert_int_equal(tr_submit(&ring), 1);
+	assert_int_equal(eventfd_write(event, 5), 0);
+	expect(8, BUF(10) | MORE);
+	assert_int_equal(eventfd_write(event, 6), 0);
+	expect(8, BUF(11) | MORE);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
+	close(event);
+}
+
 static void test_recvmsg_layout(void **state)
 {
 	struct io_uring_recvmsg_out out;
@@ -613,17 +637,29 @@ static void test_unregister_reserved(void **state)
 }
 
 static const struct CMUnitTest tests[] = {
-	ON_RING(test_legacy),           ON_RING(test_send_selected),
-	ON_RING(test_file_keeps),       ON_RING(test_incremental),
-	ON_RING(test_bundle),           ON_RING(test_multishot_limit),
-	ON_RING(test_multishot_ends),   ON_RING(test_read_multishot),
-	ON_RING(test_recvmsg_layout),   ON_RING(test_mapped_ring),
-	ON_RING(test_memory_gone),      ON_RING(test_min_left),
-	ON_RING(test_multishot_fair),   ON_RING(test_multishot_keeps_file),
-	ON_RING(test_multishot_filled), ON_RING(test_bundle_all),
-	ON_RING(test_legacy_kept),      ON_RING(test_worker_consumes),
-	ON_RING(test_multishot_turns),  ON_RING(test_drained_consumes),
-	ON_RING(test_part_of_all),      ON_RING(test_unregister_reserved),
+	ON_RING(test_legacy),
+	ON_RING(test_send_selected),
+	ON_RING(test_file_keeps),
+	ON_RING(test_incremental),
+	ON_RING(test_bundle),
+	ON_RING(test_multishot_limit),
+	ON_RING(test_multishot_ends),
+	ON_RING(test_read_multishot),
+	ON_RING(test_read_multishot_crowded),
+	ON_RING(test_recvmsg_layout),
+	ON_RING(test_mapped_ring),
+	ON_RING(test_memory_gone),
+	ON_RING(test_min_left),
+	ON_RING(test_multishot_fair),
+	ON_RING(test_multishot_keeps_file),
+	ON_RING(test_multishot_filled),
+	ON_RING(test_bundle_all),
+	ON_RING(test_legacy_kept),
+	ON_RING(test_worker_consumes),
+	ON_RING(test_multishot_turns),
+	ON_RING(test_drained_consumes),
+	ON_RING(test_part_of_all),
+	ON_RING(test_unregister_reserved),
 };
 
 TR_MAIN("kbuf", tests)
