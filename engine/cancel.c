@@ -429,7 +429,7 @@ static long cancel_until_gone(struct fu_cancel *cd, u64 deadline_ns)
 	struct fu_ctrl *ctrl = ctx->ring.ctrl;
 	long ret;
 
-	__atomic_fetch_add(&ctrl->waiters, 1, __ATOMIC_SEQ_CST);
+	fu_waiter_counted(ctrl);
 	for (;;) {
 		u32 seq = __atomic_load_n(&ctrl->wake_seq, __ATOMIC_SEQ_CST);
 		u64 now = fu_now_ns(CLOCK_MONOTONIC);

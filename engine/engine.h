@@ -571,6 +571,11 @@ void fu_post_other(struct fu_ctx *ctx, u64 user_data, s32 res, u32 cflags);
 void fu_cq_notify(struct fu_ctx *ctx);
 /* Wakes whoever waits in enter. */
 void fu_wake_waiters(struct fu_ctx *ctx);
+/* Counts the calling thread as one that waits for completions. */
+void fu_waiter_counted(struct fu_ctrl *ctrl);
+/* It is about to look, and then to sleep until the CQ tail is at `target`: if it is the only one,
+ * what is posted before that does not wake it. */
+void fu_waiter_patient(struct fu_ctrl *ctrl, u32 target);
 /* Sleeps until that, from wake_seq's value `seq` on; the caller counts in `waiters`. As
  * fu_futex_wait. */
 long fu_sleep_until_woken(struct fu_ctrl *ctrl, u32 seq, s64 timeout_ns);

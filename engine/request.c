@@ -251,7 +251,31 @@ static bool eventfd_pending(struct fu_ctx *ctx)
 	return pfd.fd >= 0 && fu_poll_now(&pfd) > 0;
 }
 
-void fu_wake_waiters(struct fu_ctx *ctx)
+void fu_waiter_counted(struct fu_ctrl *ctrl)
+{
+	__atomic_fetch_add(&ctrl->waiters, 1, __ATOMIC_SEQ_CST);
+	/* From now on there may be two, who wait for different things. */
+	__atomic_store_n(&ctrl->patience, 0, __ATOMIC_SEQ_CST);
+}
+
+void fu_waiter_patient(struct fu_ctrl *ctrl, u32 target)
+{
+	__atomic_store_n(&ctrl->patience, FU_PATIENT | target, __ATOMIC_SEQ_CST);
+	if (__atomic_load_n(&ctrl->waiters, __ATOMIC_SEQ_CST) != 1)
+		__atomic_store_n(&ctrl->patience, 0, __ATOMIC_SEQ_CST);
+}
+
+/* The only waiter waits for more than there is. */
+static bool is_too_early(const struct fu_ring *ring)
+{
+	u64 patience = fu_load_relaxed(&ring->ctrl->patience);
+
+	return patience && !fu_cq_overflown(ring) &&
+	       (s32)(fu_load_relaxed(&ring->ctrl->cached_cq_tail) - (u32)patience) < 0;
+}
+
+/* `posted`: CQEs have come, and nothing else has happened. */
+static void wake_waiters(struct fu_ctx *ctx, bool posted)
 {
 	struct fu_ctrl *ctrl = ctx->ring.ctrl;
 
@@ -260,7 +284,7 @@ void fu_wake_waiters(struct fu_ctx *ctx)
 	fu_fence_after_rmw();
 	fu_peers_use(ctx);
 	fu_leader_wake(ctx);
-	if (!fu_load_relaxed(&ctrl->waiters))
+	if (!fu_load_relaxed(&ctrl->waiters) || (posted && is_too_early(&ctx->ring)))
 		return;
 	/* No handler of the program may jump away with what is to wake them. */
 	fu_critical_enter();
@@ -273,6 +297,11 @@ void fu_wake_waiters(struct fu_ctx *ctx)
 		fu_futex_wake(&ctrl->wake_seq, INT32_MAX);
 	}
 	fu_critical_leave();
+}
+
+void fu_wake_waiters(struct fu_ctx *ctx)
+{
+	wake_waiters(ctx, false);
 }
 
 long fu_sleep_until_woken(struct fu_ctrl *ctrl, u32 seq, s64 timeout_ns)
@@ -294,7 +323,7 @@ static void notify_outside(struct fu_ctx *ctx)
 
 void fu_cq_notify(struct fu_ctx *ctx)
 {
-	fu_wake_waiters(ctx);
+	wake_waiters(ctx, true);
 	if (fu_unlikely(fu_load_relaxed(&ctx->nr_counted)))
 		fu_timeouts_counted(ctx);
 	notify_outside(ctx);
@@ -321,7 +350,7 @@ void fu_post_aux(struct fu_ctx *ctx, u64 user_data, s32 res, u32 cflags)
 void fu_post_other(struct fu_ctx *ctx, u64 user_data, s32 res, u32 cflags)
 {
 	post_alone(ctx, user_data, res, cflags);
-	fu_wake_waiters(ctx);
+	wake_waiters(ctx, true);
 	notify_outside(ctx);
 }
 

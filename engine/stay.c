@@ -65,7 +65,7 @@ u32 fu_stay_waits(struct fu_ctx *ctx)
 	u32 id = 0;
 
 	fu_critical_enter();
-	__atomic_fetch_add(&ctx->ring.ctrl->waiters, 1, __ATOMIC_SEQ_CST);
+	fu_waiter_counted(ctx->ring.ctrl);
 	if (s->n && s->at[s->n - 1].ctx == ctx) {
 		s->at[s->n - 1].waits = true;
 		id = s->at[s->n - 1].id;

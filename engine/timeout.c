@@ -231,7 +231,9 @@ void fu_timer_fired(struct fu_timer *timer)
 
 static void note_timeout(struct fu_ctx *ctx)
 {
-	__atomic_fetch_add(&ctx->ring.ctrl->cq_timeouts, 1, __ATOMIC_RELAXED);
+	__atomic_fetch_add(&ctx->ring.ctrl->cq_timeouts, 1, __ATOMIC_SEQ_CST);
+	/* That ends a wait, too. */
+	__atomic_store_n(&ctx->ring.ctrl->patience, 0, __ATOMIC_SEQ_CST);
 }
 
 void fu_timeout_event(struct fu_req *req)

@@ -128,6 +128,8 @@ static long wait_once(struct waiter *w)
 
 	if (w->leads)
 		fu_leader_listen(w->ctx);
+	else if (!w->has_mask && !w->min_until_ns)
+		fu_waiter_patient(ctrl, w->target);
 	run_pending(w->ctx);
 	if (satisfied(w) || fu_load_relaxed(&ctrl->ended))
 		return 1;

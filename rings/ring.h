@@ -88,6 +88,7 @@ struct fu_ctrl {
 	__attribute__((aligned(FU_CACHELINE))) u32 wake_seq;
 	u32 waiters;
 	u32 sleeps;
+	u64 patience; /* what the only waiter waits for: FU_PATIENT and a CQ tail; else 0 */
 	u32 raised;  /* the ring descriptor is readable: FU_RAISED, or FU_RAISING */
 	u32 late;    /* perhaps it is though it was lowered: a byte came too late for that */
 	u32 polled;  /* somebody polls the descriptor: FU_POLLED_* */
@@ -105,6 +106,8 @@ struct fu_ctrl {
 
 #define FU_RAISED  1U
 #define FU_RAISING 2U /* somebody is about to send its byte, or has died before that */
+
+#define FU_PATIENT (1ULL << 32)
 
 #define FU_SHARED_FORKED 1U /* there has been a child */
 #define FU_SHARED_USED   2U /* which uses the ring */
