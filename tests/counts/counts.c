@@ -13,6 +13,7 @@
 #include "tests/ring_util.h"
 
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -21,6 +22,7 @@
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -298,6 +300,25 @@ static void one_write(void)
 	need(write(null, "x", 1) == 1, "write");
 }
 
+/* Each is a worker's, and done in no time. */
+static void many_statx(void)
+{
+	static struct statx stx[BATCH];
+
+	for (unsigned i = 0; i < BATCH; i++) {
+		struct io_uring_sqe *sqe = tr_sqe(&ring);
+
+		need(sqe != NULL, "SQE");
+		sqe->opcode = IORING_OP_STATX;
+		sqe->fd = AT_FDCWD;
+		sqe->addr = (uint64_t)(uintptr_t) "/";
+		sqe->off = (uint64_t)(uintptr_t)&stx[i];
+		sqe->len = STATX_BASIC_STATS;
+	}
+	need(tr_submit_wait(&ring, BATCH) == BATCH, "io_uring_enter");
+	reap(&ring, BATCH, 0);
+}
+
 static int child_sv[2];
 
 /* It has the rings, and does nothing with them. */
@@ -326,7 +347,7 @@ static void answer(void)
 	reap(&ring, 1, 1);
 }
 
-enum what { APPLICATION, ALL_THREADS, MEMORY, ARMING, SLEEPING };
+enum what { APPLICATION, ALL_THREADS, MEMORY, ARMING, SLEEPING, FUTEXES };
 
 static const struct scenario {
 	const char *name;
@@ -346,8 +367,10 @@ static const struct scenario {
 	{ "memory calls of much work", NULL, busy, 2, MEMORY, 0, 0 },
 	{ "a write beside rings of other threads", make_readers, one_write, REPEATS, APPLICATION, 3,
 	  1 },
-	{ "handing over the wait for a child's answer", make_child, answer, REPEATS, SLEEPING, 0,
+	{ "sleeps and wake-ups for 32 requests on workers", NULL, many_statx, REPEATS, FUTEXES, 40,
 	  0 },
+	{ "sleeping until a child's answer is handed over", make_child, answer, REPEATS, SLEEPING,
+	  0, 0 },
 	{ "idle rings, for a second", make_idle, idle, 1, ALL_THREADS, 0, 0 },
 };
 #define SCENARIOS (sizeof(scenarios) / sizeof(scenarios[0]))
@@ -384,7 +407,7 @@ static unsigned best[SCENARIOS], count;
 static long seen[MAX_SEEN];
 static int current = -1;
 
-static bool counts(const struct scenario *s, bool application, long nr)
+static bool counts(const struct scenario *s, bool application, long nr, long second)
 {
 	switch (s->counted) {
 	case APPLICATION:
@@ -394,8 +417,10 @@ static bool counts(const struct scenario *s, bool application, long nr)
 		       nr == SYS_mremap || nr == SYS_memfd_create;
 	case ARMING:
 		return nr == SYS_epoll_ctl;
+	case FUTEXES:
+		return nr == SYS_futex;
 	case SLEEPING:
-		return application && nr == SYS_futex;
+		return application && nr == SYS_futex && (second & 0x7f) == FUTEX_WAIT;
 	default:
 		/* The sleep that an idle second is. */
 		return !(s->run == idle && application &&
@@ -422,11 +447,11 @@ static void mark(long which)
 	count = 0;
 }
 
-static void entered(bool application, long nr, long arg)
+static void entered(bool application, long nr, long arg, long second)
 {
 	if (nr == SYS_getpgid && (arg & 0xffffffffL) == MARK) {
 		mark(arg >> 32);
-	} else if (current >= 0 && counts(&scenarios[current], application, nr)) {
+	} else if (current >= 0 && counts(&scenarios[current], application, nr, second)) {
 		if (count < MAX_SEEN)
 			seen[count] = nr;
 		count++;
@@ -460,7 +485,8 @@ static int trace(pid_t pid)
 		if (WSTOPSIG(status) == (SIGTRAP | 0x80) &&
 		    ptrace(PTRACE_GET_SYSCALL_INFO, tid, (void *)sizeof(info), &info) > 0 &&
 		    info.op == PTRACE_SYSCALL_INFO_ENTRY)
-			entered(tid == pid, (long)info.entry.nr, (long)info.entry.args[0]);
+			entered(tid == pid, (long)info.entry.nr, (long)info.entry.args[0],
+			        (long)info.entry.args[1]);
 		ptrace(PTRACE_SYSCALL, tid, NULL, (long)signal_of(status));
 	}
 }
