@@ -89,12 +89,12 @@ struct fu_ctrl {
 	u32 waiters;
 	u32 sleeps;
 	u64 patience; /* what the only waiter waits for: FU_PATIENT and a CQ tail; else 0 */
-	u32 raised;  /* the ring descriptor is readable: FU_RAISED, or FU_RAISING */
-	u32 late;    /* perhaps it is though it was lowered: a byte came too late for that */
-	u32 polled;  /* somebody polls the descriptor: FU_POLLED_* */
-	u32 sq_wake; /* what the SQPOLL thread sleeps on */
-	u32 ended;   /* the last descriptor is gone */
-	u32 shared;  /* others may have requests here too: FU_SHARED_*; only grows */
+	u32 raised;   /* the ring descriptor is readable: FU_RAISED, or FU_RAISING */
+	u32 late;     /* perhaps it is though it was lowered: a byte came too late for that */
+	u32 polled;   /* somebody polls the descriptor: FU_POLLED_* */
+	u32 sq_wake;  /* what the SQPOLL thread sleeps on */
+	u32 ended;    /* the last descriptor is gone */
+	u32 shared;   /* others may have requests here too: FU_SHARED_*; only grows */
 
 	/* Several processes: entries of peers are taken by compare-and-swap of the pid. */
 	__attribute__((aligned(FU_CACHELINE))) struct fu_question question;
