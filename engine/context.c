@@ -95,7 +95,7 @@ void fu_ctx_adopt(struct fu_ctx *ctx, u32 gen)
 		fu_store_relaxed(&ctx->ring.ctrl->shared, FU_SHARED_FORKED);
 	ctx->sq = NULL;
 	ctx->link_head = ctx->link_last = NULL;
-	ctx->drain_active = ctx->drain_next = ctx->submitting = ctx->uncalled = false;
+	ctx->drain_active = ctx->drain_next = ctx->submitting = false;
 	fu_batch_init(&ctx->done);
 	fu_batch_init(&ctx->work);
 	fu_batch_init(&ctx->outside);

@@ -293,7 +293,6 @@ struct fu_ctx {
 	bool region_user;      /* it is the program's own memory */
 	bool aio_queued;       /* there is a batch to flush */
 	bool no_aio;           /* there is none to be had */
-	bool uncalled;         /* the submission has queued something for the workers */
 	bool direct_away;      /* a worker is at an O_DIRECT request, as far as is known */
 	u32 aio_missed;        /* requests that an AIO context would have served better */
 	u32 started;           /* requests, less those that completed under submit_lock */
@@ -683,8 +682,6 @@ void fu_timeouts_counted(struct fu_ctx *ctx);
 
 /* Queues an owned request for a worker. 0, or -errno when there can be no worker at all. */
 int fu_pool_queue(struct fu_req *req);
-/* Calls workers for what submissions have queued (ctx->uncalled). */
-void fu_pool_call(void);
 /* Whether requests of the kind that runs in order are on workers, or on their way, for its file. */
 bool fu_pool_has_key(const struct fu_req *req);
 /* Takes a queued request out (OK), or interrupts the worker that runs it (BUSY). */

@@ -378,10 +378,6 @@ long fu_submit_sqes(struct fu_ctx *ctx, u32 count)
 		queue_fallback(head, FU_ISSUE_UNPOLLED);
 	}
 	ctx->submitting = false;
-	if (fu_unlikely(ctx->uncalled)) {
-		ctx->uncalled = false;
-		fu_pool_call();
-	}
 	fu_sq_commit(&ctx->ring);
 	FU_TALLY(ctx, sqes, ret);
 	if (!ret && left && !ctx->cache)

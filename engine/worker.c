@@ -10,11 +10,6 @@
  * the order in which they came; and as long as there are any, no later one is done at once. So do
  * those that never wait: where the kernel has one worker do the next as long as that does not
  * sleep, the order of their completions is that of their submission.
- *
- * Bounded work is mostly done in no time: more workers than there are processors would only be in
- * each other's way. So no more run, and one stands by that looks now and then whether they get on.
- * When they do not they are waiting for something, and for a while all that are allowed run. What
- * one submission brings is called for when it is there.
  */
 #include "engine/engine.h"
 
@@ -30,10 +25,6 @@
 #define IDLE_NS       5000000000LL
 #define UNBOUNDED_MAX 32768U
 #define KEY_BUCKETS   64U
-#define STANDBY_NS    200000LL    /* one that takes longer waits for something */
-#define STANDBY_LOOKS 5           /* how often to look at an empty queue */
-#define SLOW_NS       100000000LL /* for how long others are believed to do so, too */
-#define CALL_AFTER    32U         /* requests of one submission that are called for together */
 
 /* All that is brief has one key, and a bucket of its own. */
 #define KEY_BRIEF    1U
@@ -48,11 +39,6 @@ struct class
 	u32 called; /* idle ones that have been woken and are on their way, not in `idle` */
 	u64 extra;  /* the limits of tasks that have their own; their share comes on top of `max` */
 	u32 wake;   /* futex: bumped to wake one idle worker */
-	u32 quick;  /* how many should run at a time while none has to wait; 0: all that may */
-	u32 running, picks; /* how many do, and requests taken up */
-	u32 uncalled;       /* requests that nobody has been called for */
-	u64 slow_until;     /* until then they have to wait: monotonic ns, or 0 */
-	bool standby;       /* one stands by */
 };
 
 /* Whose limits are their own: what is beyond them is held back here, in order. */
@@ -87,7 +73,6 @@ static void pool_init(void)
 	for (int i = 0; i < 2; i++)
 		fu_list_init(&pool.classes[i].queue);
 	pool.classes[IO_WQ_BOUND].max = 4 * (n ? n : 1);
-	pool.classes[IO_WQ_BOUND].quick = n ? n : 1;
 	pool.classes[IO_WQ_UNBOUND].max = UNBOUNDED_MAX;
 	if (fu_sys(SYS_prlimit64, 0, RLIMIT_NPROC, 0, &lim) == 0 && lim.rlim_cur < UNBOUNDED_MAX)
 		pool.classes[IO_WQ_UNBOUND].max = lim.rlim_cur ? (u32)lim.rlim_cur : 1;
@@ -124,30 +109,6 @@ bool fu_pool_has_key(const struct fu_req *req)
 	return fu_load_acquire(&pool.keyed[bucket_of(key_of(req))]) != 0;
 }
 
-/* Whether the requests have to wait, or may have to for ever. lock held. */
-static bool is_slow(struct class *c)
-{
-	if (c->slow_until && fu_now_ns(CLOCK_MONOTONIC) > c->slow_until)
-		c->slow_until = 0;
-	return c->slow_until || !c->quick;
-}
-
-/* Whether all are awake that should be: those that run, and one that stands by. lock held. */
-static bool is_manned(struct class *c)
-{
-	return c->workers - c->idle > c->quick && !is_slow(c);
-}
-
-static bool runs_enough(struct class *c)
-{
-	return c->running >= c->quick && !is_slow(c);
-}
-
-static bool may_pick(const struct fu_req *req)
-{
-	return !(pool.running_keys & key_bit(req->hash_key));
-}
-
 /* The next request that may run now, marked as running. lock held. */
 static struct fu_req *pick(struct class *c)
 {
@@ -155,14 +116,13 @@ static struct fu_req *pick(struct class *c)
 	{
 		struct fu_req *req = fu_list_entry(node, struct fu_req, queue);
 
-		if (!may_pick(req))
+		if (pool.running_keys & key_bit(req->hash_key))
 			continue;
 		fu_list_del(node);
 		pool.running_keys |= key_bit(req->hash_key);
 		pool.brief -= req->hash_key == KEY_BRIEF;
 		req->worker_state = STATE_RUNNING;
 		req->worker_tid = fu_tid();
-		c->picks++;
 		return req;
 	}
 	return NULL;
@@ -208,9 +168,9 @@ static int provide(struct class *c, const struct fu_req *req)
 	int ret;
 
 	/* The worker at this key comes to it next, or who is on the way to the one before. */
-	if (!may_pick(req) || (req->hash_key == KEY_BRIEF && pool.brief > 1))
+	if (pool.running_keys & key_bit(req->hash_key))
 		return 0;
-	if (is_manned(c))
+	if (req->hash_key == KEY_BRIEF && pool.brief > 1)
 		return 0;
 	if (c->idle) {
 		wake_one(c);
@@ -224,56 +184,6 @@ static int provide(struct class *c, const struct fu_req *req)
 		c->workers--;
 	/* Those that exist will get to it. */
 	return c->workers ? 0 : ret;
-}
-
-/* For all that is in the queue. lock held. */
-static void provide_all(struct class *c)
-{
-	c->uncalled = 0;
-	fu_list_for_each(node, &c->queue)
-	{
-		if (is_manned(c))
-			break;
-		provide(c, fu_list_entry(node, struct fu_req, queue));
-	}
-}
-
-/* There is something that nobody has taken up though it might. lock held. */
-static bool is_stuck(const struct class *c, u32 picks)
-{
-	if (c->picks != picks)
-		return false;
-	fu_list_for_each(node, &c->queue)
-	{
-		if (may_pick(fu_list_entry(node, struct fu_req, queue)))
-			return true;
-	}
-	return false;
-}
-
-/*
- * As many run as should: looks whether they get on, until they do not or there is nothing more to
- * do. Returns whether as many run still. lock held, dropped while asleep.
- */
-static bool stand_by(struct class *c)
-{
-	static const u64 pause[2] = { 0, STANDBY_NS };
-
-	c->standby = true;
-	for (int looks = 0; looks < STANDBY_LOOKS && runs_enough(c);) {
-		u32 picks = c->picks;
-
-		fu_unlock(&pool.lock);
-		fu_sys(SYS_nanosleep, pause, NULL);
-		fu_lock(&pool.lock);
-		looks = fu_list_empty(&c->queue) || c->picks == picks ? looks + 1 : 0;
-		if (is_stuck(c, picks)) {
-			c->slow_until = fu_now_ns(CLOCK_MONOTONIC) + SLOW_NS;
-			provide_all(c);
-		}
-	}
-	c->standby = false;
-	return runs_enough(c);
 }
 
 static u32 class_of(const struct fu_req *req)
@@ -328,8 +238,7 @@ static void *worker_main(void *arg)
 	fu_thread_name("iou-wrk-");
 	fu_lock(&pool.lock);
 	for (;;) {
-		bool busy = runs_enough(c);
-		struct fu_req *req = busy ? NULL : pick(c);
+		struct fu_req *req = pick(c);
 
 		if (fu_unlikely(affinity_seq != pool.affinity_seq)) {
 			affinity_seq = pool.affinity_seq;
@@ -341,20 +250,14 @@ static void *worker_main(void *arg)
 			u32 key = req->hash_key, which = class_of(req);
 
 			req->admitted = 0;
-			c->running++;
 			fu_unlock(&pool.lock);
 			fu_req_run_on_worker(req);
 			fu_lock(&pool.lock);
-			c->running--;
 			pool.running_keys &= ~key_bit(key);
 			count_key(key, -1);
 			t->admitted[which]--;
 			/* This worker has time for one. */
 			admit_held(t, which);
-		} else if (busy && !c->standby && !fu_list_empty(&c->queue)) {
-			/* There is nothing then that could be taken up. */
-			if (stand_by(c) && !wait_for_work(c))
-				break;
 		} else if (!wait_for_work(c)) {
 			break;
 		}
@@ -382,24 +285,6 @@ static void unqueue(struct fu_req *req)
 		provide(&pool.classes[which], req);
 }
 
-/* Admits and provides for a request; with others of its submission to come, together with them. */
-static int admit_new(struct task *t, struct fu_req *req, bool more)
-{
-	struct class *c = &pool.classes[class_of(req)];
-	bool brief = req->hash_key == KEY_BRIEF;
-	int ret = 0;
-
-	/* Brief ones rely on who comes for the first of them: that one is not to find others. */
-	if (c->uncalled && (brief || c->uncalled >= CALL_AFTER))
-		provide_all(c);
-	admit(t, req);
-	if (more && !brief && c->workers)
-		c->uncalled++;
-	else
-		ret = provide(c, req);
-	return ret;
-}
-
 int fu_pool_queue(struct fu_req *req)
 {
 	struct fu_ctx *ctx = req->ctx;
@@ -423,12 +308,10 @@ int fu_pool_queue(struct fu_req *req)
 	req->worker_state = STATE_QUEUED;
 	count_key(req->hash_key, 1);
 	if (has_room(t, class_of(req))) {
-		ret = admit_new(t, req,
-		                ctx->submitting && fu_lock_is_mine(&ctx->ring.ctrl->submit_lock));
+		admit(t, req);
+		ret = provide(&pool.classes[class_of(req)], req);
 		if (ret)
 			unqueue(req);
-		else
-			ctx->uncalled |= pool.classes[class_of(req)].uncalled != 0;
 	} else {
 		fu_list_add_tail(&t->held[class_of(req)], &req->queue);
 	}
@@ -439,16 +322,6 @@ int fu_pool_queue(struct fu_req *req)
 	if (!ret)
 		FU_COUNT(worker, 1);
 	return ret;
-}
-
-void fu_pool_call(void)
-{
-	fu_lock(&pool.lock);
-	for (int i = 0; i < 2; i++) {
-		if (pool.classes[i].uncalled)
-			provide_all(&pool.classes[i]);
-	}
-	fu_unlock(&pool.lock);
 }
 
 int fu_pool_take(struct fu_req *req)
@@ -482,7 +355,6 @@ void fu_pool_idle(void)
 void fu_pool_reset(void)
 {
 	u32 max[2] = { pool.classes[0].max, pool.classes[1].max };
-	u32 quick = pool.classes[IO_WQ_BOUND].quick;
 	bool ready = pool.ready;
 
 	pool.lock.word = 0;
@@ -497,7 +369,6 @@ void fu_pool_reset(void)
 		fu_list_init(&pool.classes[i].queue);
 		pool.classes[i].max = max[i];
 	}
-	pool.classes[IO_WQ_BOUND].quick = quick;
 	pool.ready = ready;
 }
 

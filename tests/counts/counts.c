@@ -22,7 +22,6 @@
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -300,25 +299,6 @@ static void one_write(void)
 	need(write(null, "x", 1) == 1, "write");
 }
 
-/* Each is a worker's, and done in no time. */
-static void many_statx(void)
-{
-	static struct statx stx[BATCH];
-
-	for (unsigned i = 0; i < BATCH; i++) {
-		struct io_uring_sqe *sqe = tr_sqe(&ring);
-
-		need(sqe != NULL, "SQE");
-		sqe->opcode = IORING_OP_STATX;
-		sqe->fd = AT_FDCWD;
-		sqe->addr = (uint64_t)(uintptr_t) "/";
-		sqe->off = (uint64_t)(uintptr_t)&stx[i];
-		sqe->len = STATX_BASIC_STATS;
-	}
-	need(tr_submit_wait(&ring, BATCH) == BATCH, "io_uring_enter");
-	reap(&ring, BATCH, 0);
-}
-
 static int child_sv[2];
 
 /* It has the rings, and does nothing with them. */
@@ -347,7 +327,7 @@ static void answer(void)
 	reap(&ring, 1, 1);
 }
 
-enum what { APPLICATION, ALL_THREADS, MEMORY, ARMING, SLEEPING, FUTEXES };
+enum what { APPLICATION, ALL_THREADS, MEMORY, ARMING, SLEEPING };
 
 static const struct scenario {
 	const char *name;
@@ -367,8 +347,6 @@ static const struct scenario {
 	{ "memory calls of much work", NULL, busy, 2, MEMORY, 0, 0 },
 	{ "a write beside rings of other threads", make_readers, one_write, REPEATS, APPLICATION, 3,
 	  1 },
-	{ "sleeps and wake-ups for 32 requests on workers", NULL, many_statx, REPEATS, FUTEXES, 40,
-	  0 },
 	{ "sleeping until a child's answer is handed over", make_child, answer, REPEATS, SLEEPING,
 	  0, 0 },
 	{ "idle rings, for a second", make_idle, idle, 1, ALL_THREADS, 0, 0 },
@@ -417,8 +395,6 @@ static bool counts(const struct scenario *s, bool application, long nr, long sec
 		       nr == SYS_mremap || nr == SYS_memfd_create;
 	case ARMING:
 		return nr == SYS_epoll_ctl;
-	case FUTEXES:
-		return nr == SYS_futex;
 	case SLEEPING:
 		return application && nr == SYS_futex && (second & 0x7f) == FUTEX_WAIT;
 	default:
