@@ -269,7 +269,7 @@ struct fu_ctx {
 	/* Guarded by submit_lock. */
 	struct fu_req *link_head, *link_last;
 	u16 last_task; /* who submitted last, FU_TASKS for nobody; atomic */
-	bool iopoll; /* constant after setup; here because a submission looks at these four at once
+	bool iopoll; /* constant after setup; here because a submission looks at these five at once
 	              */
 	bool drain_active, drain_next, restricted;
 	bool shared; /* by processes that use it: all requests leave records (orphans.c) */

@@ -121,7 +121,7 @@ u32 fu_set_for(struct fu_ctx *ctx, u32 by)
 	if (!ctx->poll_set) {
 		if (!fu_poller.sets[0].by)
 			fu_store_relaxed(&fu_poller.sets[0].by, by);
-		/* Nobody leads a set for a ring that several processes have. */
+		/* Nobody leads a set for a ring that several processes use. */
 		if (fu_poller.sets[0].by != by && !fu_peers_used(ctx))
 			set = make_set(by);
 		fu_store_release(&ctx->poll_set, set + 1);
