@@ -11,6 +11,7 @@
 
 #include "rings/mem.h"
 #include "rings/sys.h"
+#include "rings/text.h"
 
 #define ENTRIES      65536U
 #define REFRESH_USES 512U
@@ -180,17 +181,12 @@ static bool is_same(const char *a, const char *b)
 long fu_fd_called(int fd, const char *const *names, u32 n)
 {
 	static const char before[] = "anon_inode:";
-	char path[32] = "/proc/self/fd/", digits[12], target[64];
-	long len, at = 14;
-	int nr = 0;
+	static const char directory[] = "/proc/self/fd/";
+	char path[sizeof(directory) + FU_DECIMAL_BYTES], target[64];
+	long len, at;
 
-	do {
-		digits[nr++] = (char)('0' + fd % 10);
-		fd /= 10;
-	} while (fd);
-	while (nr)
-		path[at++] = digits[--nr];
-	path[at] = 0;
+	fu_memcpy(path, directory, sizeof(directory) - 1);
+	fu_decimal(path + sizeof(directory) - 1, (u32)fd);
 	len = fu_sys(SYS_readlink, path, target, sizeof(target) - 1);
 	if (len < (long)sizeof(before))
 		return len < 0 ? len : 0;

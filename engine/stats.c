@@ -15,6 +15,7 @@
 #include "rings/fds.h"
 #include "rings/lock.h"
 #include "rings/sys.h"
+#include "rings/text.h"
 
 #define LINE_BYTES 640
 #define NAME_BYTES 160
@@ -57,15 +58,10 @@ static void put(struct text *t, const char *s)
 
 static void put_number(struct text *t, u64 v)
 {
-	char digits[21];
-	size_t i = sizeof(digits) - 1;
+	char digits[FU_DECIMAL_BYTES];
 
-	digits[i] = '\0';
-	do {
-		digits[--i] = (char)('0' + v % 10);
-		v /= 10;
-	} while (v);
-	put(t, digits + i);
+	fu_decimal(digits, v);
+	put(t, digits);
 }
 
 static void put_field(struct text *t, const char *name, u64 v)

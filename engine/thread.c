@@ -19,6 +19,7 @@
 #include "rings/fds.h"
 #include "rings/mem.h"
 #include "rings/sys.h"
+#include "rings/text.h"
 
 #define STACK_BYTES (256UL * 1024)
 
@@ -312,20 +313,16 @@ int fu_thread_start(void *(*fn)(void *), void *arg)
 
 void fu_thread_name(const char *prefix)
 {
-	char name[16], digits[10];
-	u32 pid = (u32)fu_sys(SYS_getpid);
-	size_t n = 0, at = 0;
+	char name[16], number[FU_DECIMAL_BYTES];
+	size_t at = 0;
 
 	while (prefix[at] && at < sizeof(name) - 1) {
 		name[at] = prefix[at];
 		at++;
 	}
-	do {
-		digits[n++] = (char)('0' + pid % 10);
-		pid /= 10;
-	} while (pid);
-	while (n && at < sizeof(name) - 1)
-		name[at++] = digits[--n];
+	fu_decimal(number, (u32)fu_sys(SYS_getpid));
+	for (size_t i = 0; number[i] && at < sizeof(name) - 1; i++)
+		name[at++] = number[i];
 	name[at] = 0;
 	fu_sys(SYS_prctl, PR_SET_NAME, name, 0, 0, 0);
 }

@@ -20,6 +20,7 @@
 #include "preload/syscall.h"
 #include "rings/lock.h"
 #include "rings/sys.h"
+#include "rings/text.h"
 #include "seccomp/dispatch.h"
 #include "seccomp/filter.h"
 #include "seccomp/notify.h"
@@ -71,16 +72,10 @@ long fu_to_libc(long ret)
 /* The kernel would not have it, and nothing else leads here: say so, and stay out of the way. */
 static void disable(const char *what, long error)
 {
-	char number[12];
-	int i = (int)sizeof(number) - 1;
-	long v = -error;
+	char number[FU_DECIMAL_BYTES];
 
-	number[i] = '\0';
-	do {
-		number[--i] = (char)('0' + v % 10);
-		v /= 10;
-	} while (v && i > 0);
-	fu_complain("cannot install the ", what, " trap (error ", number + i,
+	fu_decimal(number, (u64)-error);
+	fu_complain("cannot install the ", what, " trap (error ", number,
 	            "): the program runs without the shim", NULL);
 	fu_store_relaxed(&fu_shim_enabled, false);
 }

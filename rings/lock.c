@@ -11,6 +11,7 @@
 #include <time.h>
 
 #include "rings/sys.h"
+#include "rings/text.h"
 
 #ifndef MADV_WIPEONFORK
 #define MADV_WIPEONFORK 18
@@ -114,18 +115,13 @@ struct thread_stat {
 
 static struct thread_stat thread_stat(u32 tid)
 {
-	char path[32] = "/proc/", digits[10], text[512];
+	char path[16 + FU_DECIMAL_BYTES] = "/proc/", text[512];
 	struct thread_stat stat = { 0 };
-	size_t n = 0, at = sizeof("/proc/") - 1;
+	size_t at = sizeof("/proc/") - 1;
 	long fd, bytes, name_end = 0;
 	int field = 0;
 
-	do {
-		digits[n++] = (char)('0' + tid % 10);
-		tid /= 10;
-	} while (tid);
-	while (n)
-		path[at++] = digits[--n];
+	at += fu_decimal(path + at, tid);
 	for (const char *p = "/stat"; *p; p++)
 		path[at++] = *p;
 	path[at] = 0;

@@ -31,6 +31,7 @@
 #include "rings/fds.h"
 #include "rings/lock.h"
 #include "rings/sys.h"
+#include "rings/text.h"
 #include "seccomp/dispatch.h"
 #include "seccomp/notify.h"
 
@@ -206,17 +207,11 @@ static u64 status_mask(const char *text, const char *key)
 /* Does a signal wait for thread `tid` to get its answer? */
 static bool has_signal(u32 tid)
 {
-	char path[64] = "/proc/self/task/", digits[12], text[4096];
-	size_t len = sizeof("/proc/self/task/") - 1, n = 0;
+	char path[64] = "/proc/self/task/", text[4096];
+	size_t len = sizeof("/proc/self/task/") - 1;
 	long fd, bytes;
 
-	do {
-		digits[n++] = (char)('0' + tid % 10);
-		tid /= 10;
-	} while (tid);
-	while (n) {
-		path[len++] = digits[--n];
-	}
+	len += fu_decimal(path + len, tid);
 	for (const char *s = "/status"; *s; s++) {
 		path[len++] = *s;
 	}
