@@ -22,6 +22,7 @@
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -104,6 +105,22 @@ static void nop_within(void)
 	need(tr_sys_enter(ring.fd, 1, 1, IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG, &arg,
 	                  sizeof(arg)) == 1,
 	     "io_uring_enter");
+	reap(&ring, 1, 0);
+}
+
+/* Found, asked for its device, asked for the rest, closed. */
+static void one_statx(void)
+{
+	struct io_uring_sqe *sqe = tr_sqe(&ring);
+	struct statx sx;
+
+	need(sqe != NULL, "SQE");
+	sqe->opcode = IORING_OP_STATX;
+	sqe->fd = AT_FDCWD;
+	sqe->addr = (uint64_t)(uintptr_t) ".";
+	sqe->len = STATX_BASIC_STATS;
+	sqe->off = (uint64_t)(uintptr_t)&sx;
+	need(tr_submit_wait(&ring, 1) == 1, "io_uring_enter");
 	reap(&ring, 1, 0);
 }
 
@@ -339,6 +356,7 @@ static const struct scenario {
 } scenarios[] = {
 	{ "a cached read", NULL, one_read, REPEATS, ALL_THREADS, 1, 1 },
 	{ "32 cached reads", NULL, many_reads, REPEATS, ALL_THREADS, 3, 1 },
+	{ "STATX of a cached name", NULL, one_statx, REPEATS, ALL_THREADS, 4, 1 },
 	{ "32 NOPs", NULL, nops, REPEATS, ALL_THREADS, 0, 1 },
 	{ "a NOP with a limit to the wait", NULL, nop_within, REPEATS, ALL_THREADS, 2, 1 },
 	{ "arming of a receive that waits", NULL, waiting_receive, REPEATS, ARMING, 1, 0 },
