@@ -12,6 +12,9 @@
  * told at once when others wait too, or when the program is about to sleep in a call of its
  * own. It does not look that often while a leader sleeps: then the leader wakes it on leaving.
  *
+ * A thread that enters for completions which are there already waits for nothing, but has looked
+ * into the set: if that goes on so, it leads as one does that is about to come back.
+ *
  * The parked thread also finds a leader that will not come back: a signal handler has jumped out
  * of its wait, or the thread has ended. While a leader runs a handler it counts as away, and is
  * replaced if that takes longer than a moment; and one that lives moves `epoch` twice a second.
@@ -38,6 +41,9 @@
 #define TICK_NS  1000000LL
 #define SLICE_NS 500000000LL  /* a leader's longest sleep */
 #define LEASE_NS 3000000000LL /* after this without a sign a leader is gone */
+
+/* Waits without a wait in a row, after which the next is likely to be one too. */
+#define PASSES 4
 
 #define SEATS FU_POLLER_SETS
 
@@ -195,12 +201,29 @@ void fu_leader_hand_back(void)
 {
 	u32 mine = fu_self.leads;
 
+	fu_self.passes = 0;
 	if (fu_unlikely(led_by_me() >= 0))
 		stand_up(fu_tid());
 	if (mine > 1 && !leader(mine - 1) && is_led(mine - 1))
 		hand_back(mine - 1);
 	if (fu_unlikely(fu_load_relaxed(&first_led)) && !leader(0))
 		hand_back(0);
+}
+
+/* The set is nobody's but those' who look into it as they come, and not the poller's thread's. */
+static void claim(u32 set)
+{
+	struct lead *lead = &leads[set];
+
+	fu_store_relaxed(&lead->epoch, fu_load_relaxed(&lead->epoch) + 1);
+	if (!set) {
+		if (fu_unlikely(!fu_load_relaxed(&first_led)))
+			__atomic_store_n(&first_led, 1, __ATOMIC_SEQ_CST);
+	} else if (fu_unlikely(fu_poller_attached(set))) {
+		fu_poller_detach(set);
+		/* It has to look whether somebody leads, from now on. */
+		fu_leader_unpark();
+	}
 }
 
 /* Becomes the leader if nobody is. */
@@ -225,14 +248,7 @@ static bool sit_down(u32 set, u32 me)
 		return false;
 	}
 	fu_store_relaxed(&lead->away, 0);
-	fu_store_relaxed(&lead->epoch, fu_load_relaxed(&lead->epoch) + 1);
-	if (!set) {
-		__atomic_store_n(&first_led, 1, __ATOMIC_SEQ_CST);
-	} else if (fu_unlikely(fu_poller_attached(set))) {
-		fu_poller_detach(set);
-		/* It has to look whether somebody leads, from now on. */
-		fu_leader_unpark();
-	}
+	claim(set);
 	return true;
 }
 
@@ -268,6 +284,21 @@ bool fu_leader_try(struct fu_ctx *ctx)
 	if (!leader(set) && is_led(set) && fu_poller_has_requests(ctx))
 		hand_back(set);
 	return false;
+}
+
+void fu_leader_pass_by(struct fu_ctx *ctx)
+{
+	u32 set = fu_poller_set(ctx);
+
+	if (fu_self.passes < PASSES) {
+		fu_self.passes++;
+		return;
+	}
+	if (!fu_load_relaxed(&ctx->poll_set) || fu_load_relaxed(&leads[set].followers) ||
+	    leader(set) || fu_peers_used(ctx) || fu_unlikely(led_by_me() >= 0))
+		return;
+	fu_self.leads = (u8)(set + 1);
+	claim(set);
 }
 
 void fu_leader_leave(void)

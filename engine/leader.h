@@ -30,6 +30,11 @@ void fu_leader_listen(struct fu_ctx *ctx);
  */
 long fu_leader_wait(struct fu_ctx *ctx, s64 left_ns, const u64 *mask);
 void fu_leader_leave(void);
+/*
+ * The calling thread was to wait for completions of `ctx`, and has found them, and looked into the
+ * set: it takes that over as one does that has led and left, if this happens often.
+ */
+void fu_leader_pass_by(struct fu_ctx *ctx);
 /* Nothing if the calling thread is not counted. */
 void fu_leader_not_waiting(void);
 

@@ -232,8 +232,11 @@ long fu_wait_cqes(struct fu_ctx *ctx, u32 min_complete, const struct fu_wait_arg
 	if (fu_cq_ready(ring) >= min_complete) {
 		/* What has happened before this call is part of what it shows. What has had its
 		 * turn is not. */
-		if (!fu_deferred_pending(ctx) && fu_poller_harvest(ctx))
+		if (!fu_deferred_pending(ctx) && fu_poller_harvest(ctx)) {
 			run_pending(ctx);
+			if (min_complete)
+				fu_leader_pass_by(ctx);
+		}
 		return 0;
 	}
 	ret = get_mask(&w);

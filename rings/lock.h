@@ -37,6 +37,7 @@ struct fu_thread {
 	u8 leaves;       /* libc tells of its end */
 	u8 follows; /* set + 1 where it is counted as one that waits while others handle events */
 	u8 leads;   /* set + 1 where it has handled events itself, if not since stood up */
+	u8 passes;  /* waits in a row that were over at once (leader.c) */
 	u8 forking; /* holds what is held during a fork */
 	u8 quiet;   /* ... and keeps the engine from starting threads (thread.c) */
 	u8 owns;    /* has had requests that wait (leaving.c) */

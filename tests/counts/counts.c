@@ -135,16 +135,29 @@ static void prep_socket(int op, int fd, unsigned len)
 	sqe->len = len;
 }
 
+static int pair[2] = { -1, -1 };
+
 /* It waits for what is sent behind it. */
 static void waiting_receive(void)
 {
-	static int sv[2] = { -1, -1 };
-
-	need(sv[0] >= 0 || socketpair(AF_UNIX, SOCK_STREAM, 0, sv) == 0, "socket pair");
-	prep_socket(IORING_OP_RECV, sv[0], BLOCK);
-	prep_socket(IORING_OP_SEND, sv[1], 1);
+	need(pair[0] >= 0 || socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0, "socket pair");
+	prep_socket(IORING_OP_RECV, pair[0], BLOCK);
+	prep_socket(IORING_OP_SEND, pair[1], 1);
 	need(tr_submit_wait(&ring, 2) == 2, "io_uring_enter");
 	reap(&ring, 2, 1);
+}
+
+/* What is waited for has always come: nobody but this thread has to look. */
+static void no_wait(void)
+{
+	for (int i = 0; i < 100; i++) {
+		prep_socket(IORING_OP_RECV, pair[0], BLOCK);
+		prep_socket(IORING_OP_SEND, pair[1], 1);
+		for (unsigned done = 0; done < 2; done++) {
+			need(tr_submit_wait(&ring, 1) >= 0, "io_uring_enter");
+			reap(&ring, 1, 1);
+		}
+	}
 }
 
 static void make_sqpoll(void)
@@ -344,7 +357,7 @@ static void answer(void)
 	reap(&ring, 1, 1);
 }
 
-enum what { APPLICATION, ALL_THREADS, MEMORY, ARMING, SLEEPING };
+enum what { APPLICATION, ALL_THREADS, MEMORY, ARMING, SLEEPING, LOOKING };
 
 static const struct scenario {
 	const char *name;
@@ -360,6 +373,7 @@ static const struct scenario {
 	{ "32 NOPs", NULL, nops, REPEATS, ALL_THREADS, 0, 1 },
 	{ "a NOP with a limit to the wait", NULL, nop_within, REPEATS, ALL_THREADS, 2, 1 },
 	{ "arming of a receive that waits", NULL, waiting_receive, REPEATS, ARMING, 1, 0 },
+	{ "looks of other threads at 100 receives", NULL, no_wait, REPEATS, LOOKING, 10, 0 },
 	{ "an SQPOLL read, in the application's thread", make_sqpoll, sqpoll_read, REPEATS,
 	  APPLICATION, 0, 0 },
 	{ "memory calls of much work", NULL, busy, 2, MEMORY, 0, 0 },
@@ -413,6 +427,8 @@ static bool counts(const struct scenario *s, bool application, long nr, long sec
 		       nr == SYS_mremap || nr == SYS_memfd_create;
 	case ARMING:
 		return nr == SYS_epoll_ctl;
+	case LOOKING:
+		return !application && (nr == SYS_epoll_wait || nr == SYS_poll);
 	case SLEEPING:
 		return application && nr == SYS_futex && (second & 0x7f) == FUTEX_WAIT;
 	default:
