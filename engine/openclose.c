@@ -23,6 +23,7 @@
 #include "engine/registry.h"
 #include "engine/thread.h"
 #include "rings/fds.h"
+#include "rings/keep.h"
 #include "rings/sys.h"
 #include "rings/user.h"
 
@@ -230,7 +231,7 @@ int fu_openat_issue(struct fu_req *req, u32 issue_flags)
 	if (!open->slot)
 		return fu_sys_result(req, fd);
 	ret = install(req, (int)fd, open->slot, issue_flags);
-	fu_sys(SYS_close, fd);
+	fu_fd_close_moment((int)fd);
 	return fu_sys_result(req, ret);
 }
 

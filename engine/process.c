@@ -19,6 +19,7 @@
 #include "engine/stay.h"
 #include "engine/thread.h"
 #include "rings/fds.h"
+#include "rings/keep.h"
 #include "rings/mem.h"
 #include "rings/shared.h"
 #include "rings/sys.h"
@@ -37,6 +38,7 @@ static void become_this_process(void)
 		fu_stays.gen = 0;
 		fu_mem_reset();
 		fu_fds_reset(!by_libc);
+		fu_keep_reset();
 		fu_shared_reset();
 		fu_user_reset();
 		fu_memset(&fu_counters, 0, sizeof(fu_counters));

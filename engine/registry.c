@@ -13,6 +13,7 @@
 #include "engine/poller.h"
 #include "engine/stats.h"
 #include "rings/fds.h"
+#include "rings/keep.h"
 #include "rings/mem.h"
 #include "rings/sys.h"
 
@@ -321,6 +322,7 @@ void fu_fd_closed(int fd)
 	struct fu_ctx *ctx;
 
 	fu_file_forget(fd);
+	fu_keep_closed((u32)fd, (u32)fd);
 	if (fu_likely(!slot))
 		return;
 	map_set(fd, 0);
@@ -336,6 +338,7 @@ void fu_fd_range_closed(u32 first, u32 last)
 	if (!fu_have_rings())
 		return;
 	fu_file_forget_range(first, last);
+	fu_keep_closed(first, last);
 	for (u32 fd = first; fd <= last && fd < fu_load_relaxed(&reg.fd_end); fd++) {
 		if (map_get((int)fd))
 			fu_fd_closed((int)fd);

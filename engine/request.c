@@ -19,6 +19,7 @@
 #include "engine/peers.h"
 #include "engine/personality.h"
 #include "rings/fds.h"
+#include "rings/keep.h"
 #include "rings/mem.h"
 #include "rings/sys.h"
 
@@ -413,9 +414,13 @@ static void release_file(struct fu_req *req)
 {
 	if (!(req->flags & FU_REQ_OWN_FD))
 		return;
-	if (req->poll_slot)
+	/* What can be waited for is no file that is locked. */
+	if (req->poll_slot) {
 		fu_poller_release(req);
-	fu_fd_close(req->fd);
+		fu_fd_close(req->fd);
+	} else {
+		fu_fd_release(req->fd, (s32)req->sqe_fd);
+	}
 	req->file_info = (struct fu_file_info){ 0 };
 	req->flags &= ~FU_REQ_OWN_FD;
 }

@@ -12,6 +12,7 @@
 #include "engine/registry.h"
 #include "engine/thread.h"
 #include "rings/fds.h"
+#include "rings/keep.h"
 #include "rings/sys.h"
 
 #define SPLICE_KNOWN ((u32)(SPLICE_F_MOVE | SPLICE_F_NONBLOCK | SPLICE_F_MORE | SPLICE_F_GIFT))
@@ -69,7 +70,7 @@ void fu_splice_cleanup(struct fu_req *req)
 		if (tag)
 			fu_post_aux(req->ctx, tag, 0, 0);
 	} else if (sp->in >= 0) {
-		fu_fd_close(sp->in);
+		fu_fd_release(sp->in, sp->fd_in);
 	}
 }
 
@@ -86,7 +87,7 @@ static int hold_in(struct fu_req *req, struct splice *sp)
 	}
 	if (sp->fd_in < 0 || fu_fd_is_engine(sp->fd_in))
 		return -EBADF;
-	sp->in = fu_fd_dup_high(sp->fd_in);
+	sp->in = fu_fd_hold(sp->fd_in);
 	return sp->in < 0 ? sp->in : 0;
 }
 

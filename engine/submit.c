@@ -20,6 +20,7 @@
 #include "engine/poll.h"
 #include "engine/restrict.h"
 #include "rings/fds.h"
+#include "rings/keep.h"
 #include "rings/mem.h"
 
 static void begin_on_worker(struct fu_req *req);
@@ -394,7 +395,7 @@ int fu_req_hold_file(struct fu_req *req)
 	fu_req_hold_nodes(req);
 	if (ret || !req->op->needs_file || req->node || (req->flags & FU_REQ_OWN_FD))
 		return ret;
-	ret = fu_fd_dup_high(req->fd);
+	ret = fu_fd_hold(req->fd);
 	if (ret < 0)
 		return ret;
 	req->fd = ret;

@@ -44,7 +44,7 @@ void fu_fds_init(void)
 		fu_store_release(&marks, p);
 }
 
-static void mark(int fd)
+void fu_fd_mark(int fd)
 {
 	u8 *map = fu_load_acquire(&marks);
 
@@ -200,7 +200,7 @@ int fu_fd_dup_high(int fd)
 	if (ret == -EMFILE || ret == -EINVAL)
 		ret = fu_sys(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 3);
 	if (ret >= 0)
-		mark((int)ret);
+		fu_fd_mark((int)ret);
 	if (!fu_load_relaxed(&enlarged) && ret >= (long)wide_base(false))
 		fu_store_relaxed(&enlarged, true);
 	return (int)ret;
@@ -221,11 +221,11 @@ int fu_fd_high(int fd)
 	int high = crowded() ? (int)fu_fds_lifted(dup_above, &fd) : -EMFILE;
 
 	if (high >= 0)
-		mark(high);
+		fu_fd_mark(high);
 	else
 		high = fu_fd_dup_high(fd);
 	if (high < 0) {
-		mark(fd);
+		fu_fd_mark(fd);
 		return fd;
 	}
 	fu_sys(SYS_close, fd);

@@ -26,7 +26,10 @@ int fu_fd_dup_high(int fd);
 long fu_fds_lifted(long (*fn)(void *arg, u64 old_limit), void *arg);
 /* Moves `fd` out of the way of the program's numbers and marks it; returns the new number. */
 int fu_fd_high(int fd);
-/* Closes one of the engine's descriptors. */
+/* `fd` is the engine's from now on, at the number that it has. */
+void fu_fd_mark(int fd);
+/* Closes one of the engine's descriptors. What may be a duplicate of the program's: fu_fd_release.
+ */
 void fu_fd_close(int fd);
 
 /*

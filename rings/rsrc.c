@@ -4,6 +4,7 @@
 #include <errno.h>
 
 #include "rings/fds.h"
+#include "rings/keep.h"
 #include "rings/mem.h"
 
 int fu_table_init(struct fu_table *table, u32 nr)
@@ -57,7 +58,7 @@ u64 fu_file_node_put(struct fu_file_node *node)
 
 	if (__atomic_sub_fetch(&node->refs, 1, __ATOMIC_ACQ_REL))
 		return 0;
-	fu_fd_close(node->fd);
+	fu_fd_release(node->fd, -1);
 	tag = node->tag;
 	fu_free(node, sizeof(*node));
 	return tag;
