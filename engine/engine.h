@@ -609,7 +609,7 @@ bool fu_drain_run(struct fu_ctx *ctx);
  */
 int fu_req_hold_file(struct fu_req *req);
 
-/* ---- poller.c ---- */
+/* ---- arming.c, poller.c ---- */
 
 /*
  * A descriptor that names the request's file without being the request's own: the program's, which
