@@ -1,6 +1,6 @@
 /*
- * Arming: how a request comes to wait in one of the poller's sets, and is taken back from there; and
- * whom a line for a file (lines.c) has watch it next. What is told then is handled in poller.c.
+ * Arming: how a request comes to wait in one of the poller's sets, and is taken back from there;
+ * and whom a line for a file (lines.c) has watch it next. What is told then is handled in poller.c.
  */
 #include "engine/arming.h"
 
@@ -9,6 +9,7 @@
 #include <sys/epoll.h>
 
 #include "engine/entry.h"
+#include "engine/herds.h"
 #include "engine/host.h"
 #include "engine/sets.h"
 #include "engine/slots.h"
@@ -201,6 +202,31 @@ static int arm_by_name(u32 n, struct fu_req *req, u32 events, struct fu_name nam
 	return -EBUSY;
 }
 
+/*
+ * The same together with others of the ring that wait for the file. Its lock held. -EBUSY: there is
+ * none, or it is to be watched by itself.
+ */
+static int arm_in_herd(u32 n, struct fu_req *req, u32 events, int name)
+{
+	int ret;
+
+	if (req->poll_slot) {
+		ret = fu_herd_rearm(fu_slot_at(req->poll_slot - 1), events);
+		if (ret == -EBUSY)
+			detach(n, req);
+		return ret;
+	}
+	ret = fu_herd_join(n, req, events, name);
+	if (req->poll_slot)
+		count(n, 1);
+	return ret;
+}
+
+static bool in_herd(const struct fu_req *req)
+{
+	return req->poll_slot && fu_slot_at(req->poll_slot - 1)->herd;
+}
+
 /* A sandbox that denies the calls, by whatever error: to who waits no file can be polled then. */
 static int denied(int ret)
 {
@@ -233,8 +259,13 @@ int fu_poller_arm(struct fu_req *req, u32 events, struct fu_name name)
 	if (req->poll_slot && fu_slot_at(req->poll_slot - 1)->named && name.fd < 0)
 		detach(n, req);
 	ret = -EBUSY;
-	if (once && name.fd >= 0)
+	if (fu_unlikely(in_herd(req)))
+		ret = arm_in_herd(n, req, events, name.fd);
+	if (ret == -EBUSY && once && name.fd >= 0) {
 		ret = arm_by_name(n, req, events, name);
+		if (ret == -EBUSY && !req->poll_slot && !lined)
+			ret = arm_in_herd(n, req, events, name.fd);
+	}
 	if (ret == -EBUSY) {
 		ret = req->poll_slot ? 0 : attach_own(n, req);
 		if (!ret)
@@ -279,6 +310,7 @@ int fu_poller_take(struct fu_req *req, bool cancel)
 
 		if (slot->kind == FU_SLOT_ARMED) {
 			slot->kind = FU_SLOT_BUSY;
+			fu_herd_taken(slot);
 			/* An event already fetched is stale from here on: a new registration
 			 * follows. */
 			fu_slot_renew(slot);
@@ -293,6 +325,19 @@ int fu_poller_take(struct fu_req *req, bool cancel)
 	}
 	fu_unlock(&set->lock);
 	return ret;
+}
+
+bool fu_poller_finds_nothing(const struct fu_req *req)
+{
+	struct fu_set *set = &fu_poller.sets[fu_poller_set(req->ctx)];
+	bool nothing;
+
+	if (fu_likely(!in_herd(req)))
+		return false;
+	fu_lock(&set->lock);
+	nothing = fu_herd_is_dry(fu_slot_at(req->poll_slot - 1));
+	fu_unlock(&set->lock);
+	return nothing;
 }
 
 void fu_poller_release(struct fu_req *req)

@@ -643,6 +643,9 @@ enum { FU_TAKE_GONE, FU_TAKE_OK, FU_TAKE_BUSY };
 /* Takes an armed request back: OK, or BUSY if an event is being handled (then, to `cancel` it,
  * req->cancelled is set and the handler ends it). ctx->lock held. */
 int fu_poller_take(struct fu_req *req, bool cancel);
+/* Whether a request whose event is being handled would find nothing: another of its herd (herds.c)
+ * has not, and nothing has come since. */
+bool fu_poller_finds_nothing(const struct fu_req *req);
 /* The owner of a request that has been armed is done with the poller. */
 void fu_poller_release(struct fu_req *req);
 /* The same of its place in a line: calls the next one there. ctx->lock not held. */

@@ -10,6 +10,7 @@
 
 #include <sys/epoll.h>
 
+#include "engine/herds.h"
 #include "engine/poller.h"
 #include "engine/sets.h"
 #include "engine/slots.h"
@@ -86,8 +87,12 @@ static bool is_own(const struct fu_ctx *ctx, u32 set, u64 data)
 	if (index < fu_load_acquire(&fu_poller.nr_slots)) {
 		const struct fu_slot *slot = fu_slot_at(index);
 
-		own = fu_load_relaxed(&slot->gen) == (u32)(data >> 32) &&
-		      slot->kind == FU_SLOT_ARMED && slot->req->ctx == ctx;
+		if (fu_load_relaxed(&slot->gen) != (u32)(data >> 32))
+			own = false;
+		else if (slot->kind == FU_SLOT_HERD)
+			own = fu_herd_is_of(slot, ctx);
+		else
+			own = slot->kind == FU_SLOT_ARMED && slot->req->ctx == ctx;
 	}
 	fu_unlock(&fu_poller.sets[set].lock);
 	return own;

@@ -23,6 +23,7 @@
 #include "engine/aio.h"
 #include "engine/arming.h"
 #include "engine/entry.h"
+#include "engine/herds.h"
 #include "engine/host.h"
 #include "engine/leader.h"
 #include "engine/peers.h"
@@ -97,6 +98,7 @@ static enum fu_slot_kind take_event(u32 set, const struct epoll_event *ev, struc
 		} else if (slot->kind == FU_SLOT_ARMED) {
 			kind = slot->kind;
 			slot->kind = FU_SLOT_BUSY;
+			fu_herd_taken(slot);
 			*req = slot->req;
 			if (fu_unlikely(fu_load_relaxed(&slot->place))) {
 				stuck = is_stuck(slot->req);
@@ -104,6 +106,9 @@ static enum fu_slot_kind take_event(u32 set, const struct epoll_event *ev, struc
 			}
 		} else if (slot->kind == FU_SLOT_BUSY) {
 			slot->pending |= ev->events;
+		} else if (slot->kind == FU_SLOT_HERD) {
+			kind = slot->kind;
+			fu_herd_call(slot, ev->events);
 		} else if (slot->kind == FU_SLOT_RING) {
 			kind = slot->kind;
 		} else if (slot->kind == FU_SLOT_SET) {
@@ -138,6 +143,23 @@ void fu_poller_end(u32 set)
 	__atomic_fetch_add(&fu_poller.sets[set].handlers, HANDLED - 1, __ATOMIC_SEQ_CST);
 }
 
+/* Those of a herd that its file's event has called. */
+static void tell_herd(u32 set, u64 data)
+{
+	struct fu_slot *slot = fu_slot_at((u32)data);
+	u32 gen = (u32)(data >> 32), events = 0;
+	struct fu_req *req;
+
+	do {
+		fu_lock(&fu_poller.sets[set].lock);
+		/* The last member may have gone, with what another thread handles. */
+		req = fu_load_relaxed(&slot->gen) == gen ? fu_herd_next(slot, &events) : NULL;
+		fu_unlock(&fu_poller.sets[set].lock);
+		if (req)
+			fu_poll_event(req, events);
+	} while (req);
+}
+
 static bool harvest_set(u32 set);
 
 /* One of `set`'s events. Returns as handle(). */
@@ -156,6 +178,9 @@ static bool handle_one(u32 set, const struct epoll_event *event)
 	switch (take_event(set, event, &req, &ctx, &inner)) {
 	case FU_SLOT_ARMED:
 		fu_poll_event(req, event->events);
+		return false;
+	case FU_SLOT_HERD:
+		tell_herd(set, event->data.u64);
 		return false;
 	case FU_SLOT_AIO:
 		fu_aio_event(ctx);

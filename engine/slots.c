@@ -18,6 +18,7 @@
 #include <errno.h>
 #include <sys/epoll.h>
 
+#include "engine/herds.h"
 #include "engine/sets.h"
 #include "rings/fds.h"
 #include "rings/mem.h"
@@ -97,7 +98,7 @@ long fu_slot_alloc(u32 set, int name)
 	fu_lock(&fu_poller.slots_lock);
 	index = slot_take();
 	named = named_at(name);
-	if (named && named->fd == name)
+	if (named && named->name == name)
 		fu_store_relaxed(&named->crowded, true);
 	fu_unlock(&fu_poller.slots_lock);
 	if (index >= 0)
@@ -119,7 +120,7 @@ static void unpark(struct fu_slot *slot, u32 set, int name)
 	 * of somebody's duplicate now, which is not to be taken out. */
 	slot->added = slot->added && slot->set == set && slot->fd == name;
 	slot->set = (u8)set;
-	slot->fd = name;
+	slot->fd = slot->name = name;
 	slot->kind = FU_SLOT_BUSY;
 	slot->parked = false;
 	fu_store_relaxed(&fu_poller.used, fu_poller.used + 1);
@@ -136,7 +137,7 @@ static long new_named(u32 set, int name)
 	slot = fu_slot_at((u32)index);
 	slot->kind = FU_SLOT_BUSY;
 	slot->set = (u8)set;
-	slot->fd = name;
+	slot->fd = slot->name = name;
 	slot->named = true;
 	*place_of(name) = (u32)index + 1;
 	return index;
@@ -166,6 +167,35 @@ out:
 	return index;
 }
 
+long fu_slot_of_name(u32 set, int name)
+{
+	const struct fu_slot *slot;
+	long index = -1;
+
+	fu_lock(&fu_poller.slots_lock);
+	slot = named_at(name);
+	if (slot && !slot->parked && slot->set == set && slot->name == name)
+		index = (long)*place_of(name) - 1;
+	fu_unlock(&fu_poller.slots_lock);
+	return index;
+}
+
+void fu_slot_hand_name(struct fu_slot *from, u32 to)
+{
+	fu_lock(&fu_poller.slots_lock);
+	*place_of(from->name) = to + 1;
+	fu_slot_at(to)->name = from->name;
+	from->named = false;
+	fu_unlock(&fu_poller.slots_lock);
+}
+
+void fu_slot_unname(u32 index)
+{
+	fu_lock(&fu_poller.slots_lock);
+	*place_of(fu_slot_at(index)->name) = 0;
+	fu_unlock(&fu_poller.slots_lock);
+}
+
 void fu_slot_free(u32 index)
 {
 	struct fu_slot *slot = fu_slot_at(index);
@@ -176,6 +206,7 @@ void fu_slot_free(u32 index)
 	if (slot->own_fd)
 		fu_fd_close(slot->fd);
 	fu_line_leave(slot);
+	fu_herd_leave(slot);
 	slot->own_fd = false;
 	slot->pending = 0;
 	slot->kind = FU_SLOT_FREE;

@@ -12,7 +12,8 @@ enum fu_slot_kind {
 	FU_SLOT_BUSY,
 	FU_SLOT_RING,
 	FU_SLOT_AIO,
-	FU_SLOT_SET
+	FU_SLOT_SET,
+	FU_SLOT_HERD /* watched for the requests of a herd (herds.c) */
 };
 
 /* Where a slot is in the line for its file (lines.c). */
@@ -36,11 +37,13 @@ struct fu_slot {
 	u32 events;   /* registered */
 	u32 pending;  /* edges that came while BUSY */
 	int fd;
-	u32 next_free; /* index + 1 */
+	int name;             /* by which it is found: slots_lock */
+	u32 next_free;        /* index + 1 */
+	struct fu_herd *herd; /* of which this is a member, or the watched one; the set's lock */
 	/* slots_lock; the place is read without it as a hint, and by who holds the set's lock */
 	u8 place;
 	u32 index;
-	struct fu_list line; /* while there is a place */
+	struct fu_list line; /* while there is a place; or the herd's, and the set's lock */
 	union {
 		struct fu_req *req;
 		struct fu_ctx *ctx;
@@ -64,6 +67,12 @@ long fu_slot_alloc(u32 set, int name);
  * set still from an earlier request. Its index, -EBUSY while it waits for another, or -ENOMEM.
  */
 long fu_slot_named(u32 set, int name);
+/* The slot that is found by the name, in use and in `set`, whose lock is held; or -1. */
+long fu_slot_of_name(u32 set, int name);
+/* Has the one of index `to` be found by the name of a slot instead. The set's lock held. */
+void fu_slot_hand_name(struct fu_slot *from, u32 to);
+/* What has been handed over is nobody's again. The set's lock held. */
+void fu_slot_unname(u32 index);
 /*
  * Done with: a named one stays in the epoll set for the next request. The others leave it, and
  * close the descriptor if it is the slot's own. The set's lock held.

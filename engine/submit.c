@@ -641,6 +641,8 @@ static void retry(struct fu_req *req)
 {
 	if (fu_load_acquire(&req->cancelled))
 		fu_req_fail(req, -ECANCELED);
+	else if (req->poll_slot && fu_poller_finds_nothing(req))
+		issued(req->ctx, req, -EAGAIN, FU_ISSUE_RETRY, req->flags & FU_REQ_ARM_LTIMEOUT);
 	else
 		fu_req_issue(req, FU_ISSUE_NONBLOCK | FU_ISSUE_RETRY);
 }

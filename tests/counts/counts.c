@@ -160,6 +160,39 @@ static void no_wait(void)
 	}
 }
 
+static int crowd_sv[2];
+static struct tr_ring crowd;
+
+static void crowd_waits(unsigned n)
+{
+	for (unsigned i = 0; i < n; i++) {
+		struct io_uring_sqe *sqe = tr_sqe(&crowd);
+
+		need(sqe != NULL, "SQE");
+		sqe->opcode = IORING_OP_RECV;
+		sqe->fd = crowd_sv[0];
+		sqe->addr = (uint64_t)(uintptr_t)buffers[0];
+		sqe->len = BLOCK;
+	}
+	need(tr_submit(&crowd) == (int)n, "receives");
+}
+
+static void make_crowd(void)
+{
+	need(socketpair(AF_UNIX, SOCK_DGRAM, 0, crowd_sv) == 0, "socket pair");
+	need(tr_init(&crowd, BATCH, 0) == 0, "ring");
+	crowd_waits(BATCH);
+}
+
+/* One of many that wait for it gets the message, and waits again. */
+static void message_for_one(void)
+{
+	need(write(crowd_sv[1], "x", 1) == 1, "message");
+	need(tr_submit_wait(&crowd, 1) == 0, "io_uring_enter");
+	reap(&crowd, 1, 1);
+	crowd_waits(1);
+}
+
 static void make_sqpoll(void)
 {
 	struct io_uring_params p = { .flags = IORING_SETUP_SQPOLL, .sq_thread_idle = 60000 };
@@ -374,6 +407,8 @@ static const struct scenario {
 	{ "a NOP with a limit to the wait", NULL, nop_within, REPEATS, ALL_THREADS, 2, 1 },
 	{ "arming of a receive that waits", NULL, waiting_receive, REPEATS, ARMING, 1, 0 },
 	{ "looks of other threads at 100 receives", NULL, no_wait, REPEATS, LOOKING, 10, 0 },
+	{ "a message for one of 32 receives", make_crowd, message_for_one, REPEATS, ALL_THREADS, 12,
+	  3 },
 	{ "an SQPOLL read, in the application's thread", make_sqpoll, sqpoll_read, REPEATS,
 	  APPLICATION, 0, 0 },
 	{ "memory calls of much work", NULL, busy, 2, MEMORY, 0, 0 },
