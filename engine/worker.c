@@ -3,8 +3,8 @@
  * polled for. Two classes as in the kernel's io-wq: bounded work (regular files,
  * block devices: ends by itself) on few threads, unbounded work (anything that may
  * wait for somebody else) on as many as the user may have. A worker is started
- * when work arrives and none is idle, and leaves after some seconds without work
- * or when the process's last ring has gone.
+ * when work arrives, none is idle and none is on the way, and leaves after some seconds
+ * without work or when the process's last ring has gone.
  *
  * Requests with the same hash key (writes to one file) run one after the other, in
  * the order in which they came; and as long as there are any, no later one is done at once. So do
@@ -35,10 +35,14 @@ enum { STATE_NONE, STATE_QUEUED, STATE_RUNNING };
 struct class
 {
 	struct fu_list queue;
+	u32 unkeyed;            /* queued requests without a key... */
+	u32 keyed[KEY_BUCKETS]; /* ... and with one */
+	u64 queued_keys;        /* a bit for each of these that is not 0 */
 	u32 workers, idle, max;
-	u32 called; /* idle ones that have been woken and are on their way, not in `idle` */
-	u64 extra;  /* the limits of tasks that have their own; their share comes on top of `max` */
-	u32 wake;   /* futex: bumped to wake one idle worker */
+	u32 called;   /* idle ones that have been woken and are on their way, not in `idle` */
+	u32 starting; /* new ones that are */
+	u64 extra; /* the limits of tasks that have their own; their share comes on top of `max` */
+	u32 wake;  /* futex: bumped to wake one idle worker */
 };
 
 /* Whose limits are their own: what is beyond them is held back here, in order. */
@@ -53,7 +57,6 @@ static struct {
 	bool ready;
 	struct class classes[2]; /* IO_WQ_BOUND, IO_WQ_UNBOUND */
 	u64 running_keys;        /* one bit for each key that a worker is at */
-	u32 brief;               /* brief requests that are queued, not held back */
 	u32 keyed[KEY_BUCKETS];  /* requests queued or running, by key; read without the lock too */
 	cpu_set_t affinity, all; /* where workers may run; where the process could at first */
 	u32 affinity_seq;        /* changes of affinity, 0 for none */
@@ -109,18 +112,47 @@ bool fu_pool_has_key(const struct fu_req *req)
 	return fu_load_acquire(&pool.keyed[bucket_of(key_of(req))]) != 0;
 }
 
+/* lock held */
+static void enqueue(struct class *c, struct fu_req *req)
+{
+	u64 bit = key_bit(req->hash_key);
+
+	fu_list_add_tail(&c->queue, &req->queue);
+	c->unkeyed += !bit;
+	if (bit && !c->keyed[bucket_of(req->hash_key)]++)
+		c->queued_keys |= bit;
+}
+
+/* lock held */
+static void dequeue(struct class *c, struct fu_req *req)
+{
+	u64 bit = key_bit(req->hash_key);
+
+	fu_list_del(&req->queue);
+	c->unkeyed -= !bit;
+	if (bit && !--c->keyed[bucket_of(req->hash_key)])
+		c->queued_keys &= ~bit;
+}
+
+/* Whether a request is queued that may run now. lock held. */
+static bool has_work(const struct class *c)
+{
+	return c->unkeyed || (c->queued_keys & ~pool.running_keys);
+}
+
 /* The next request that may run now, marked as running. lock held. */
 static struct fu_req *pick(struct class *c)
 {
+	if (!has_work(c))
+		return NULL;
 	fu_list_for_each(node, &c->queue)
 	{
 		struct fu_req *req = fu_list_entry(node, struct fu_req, queue);
 
 		if (pool.running_keys & key_bit(req->hash_key))
 			continue;
-		fu_list_del(node);
+		dequeue(c, req);
 		pool.running_keys |= key_bit(req->hash_key);
-		pool.brief -= req->hash_key == KEY_BRIEF;
 		req->worker_state = STATE_RUNNING;
 		req->worker_tid = fu_tid();
 		return req;
@@ -162,15 +194,17 @@ static void wake_one(struct class *c)
 
 static void *worker_main(void *arg);
 
-/* Has somebody come to the request just queued. 0, or -errno if there is nobody. lock held. */
-static int provide(struct class *c, const struct fu_req *req)
+/*
+ * Has somebody come, if there is a request that may run. One at a time is on the way: when that one
+ * has its request and there are more, it calls the next. Where requests are done faster than
+ * threads wake up, few are called for many; where they wait, all that there is need for. 0, or
+ * -errno if there is nobody. lock held.
+ */
+static int provide(struct class *c)
 {
 	int ret;
 
-	/* The worker at this key comes to it next, or who is on the way to the one before. */
-	if (pool.running_keys & key_bit(req->hash_key))
-		return 0;
-	if (req->hash_key == KEY_BRIEF && pool.brief > 1)
+	if (c->called || c->starting || !has_work(c))
 		return 0;
 	if (c->idle) {
 		wake_one(c);
@@ -179,9 +213,12 @@ static int provide(struct class *c, const struct fu_req *req)
 	if (c->workers >= c->max + c->extra)
 		return 0;
 	c->workers++;
+	c->starting++;
 	ret = fu_thread_start(worker_main, c);
-	if (ret)
+	if (ret) {
 		c->workers--;
+		c->starting--;
+	}
 	/* Those that exist will get to it. */
 	return c->workers ? 0 : ret;
 }
@@ -210,23 +247,18 @@ static void admit(struct task *t, struct fu_req *req)
 
 	t->admitted[which]++;
 	req->admitted = 1;
-	pool.brief += req->hash_key == KEY_BRIEF;
-	fu_list_add_tail(&pool.classes[which].queue, &req->queue);
+	enqueue(&pool.classes[which], req);
 }
 
-/* Admits what now may run; returns the last of it, for the caller to provide for. lock held. */
-static struct fu_req *admit_held(struct task *t, u32 which)
+/* Admits what now may run. The caller provides for it. lock held. */
+static void admit_held(struct task *t, u32 which)
 {
-	struct fu_req *req = NULL;
-
 	while (t->held[which].next && !fu_list_empty(&t->held[which]) && has_room(t, which)) {
-		if (req)
-			provide(&pool.classes[which], req);
-		req = fu_list_entry(t->held[which].next, struct fu_req, queue);
+		struct fu_req *req = fu_list_entry(t->held[which].next, struct fu_req, queue);
+
 		fu_list_del(&req->queue);
 		admit(t, req);
 	}
-	return req;
 }
 
 static void *worker_main(void *arg)
@@ -237,6 +269,7 @@ static void *worker_main(void *arg)
 	fu_self.in_worker = 1;
 	fu_thread_name("iou-wrk-");
 	fu_lock(&pool.lock);
+	c->starting--;
 	for (;;) {
 		struct fu_req *req = pick(c);
 
@@ -250,13 +283,13 @@ static void *worker_main(void *arg)
 			u32 key = req->hash_key, which = class_of(req);
 
 			req->admitted = 0;
+			provide(c);
 			fu_unlock(&pool.lock);
 			fu_req_run_on_worker(req);
 			fu_lock(&pool.lock);
 			pool.running_keys &= ~key_bit(key);
 			count_key(key, -1);
 			t->admitted[which]--;
-			/* This worker has time for one. */
 			admit_held(t, which);
 		} else if (!wait_for_work(c)) {
 			break;
@@ -273,16 +306,16 @@ static void unqueue(struct fu_req *req)
 	struct task *t = &pool.tasks[req->task];
 	u32 which = class_of(req);
 
-	fu_list_del(&req->queue);
 	count_key(req->hash_key, -1);
-	if (!req->admitted)
+	if (!req->admitted) {
+		fu_list_del(&req->queue);
 		return;
+	}
+	dequeue(&pool.classes[which], req);
 	req->admitted = 0;
-	pool.brief -= req->hash_key == KEY_BRIEF;
 	t->admitted[which]--;
-	req = admit_held(t, which);
-	if (req)
-		provide(&pool.classes[which], req);
+	admit_held(t, which);
+	provide(&pool.classes[which]);
 }
 
 int fu_pool_queue(struct fu_req *req)
@@ -309,7 +342,7 @@ int fu_pool_queue(struct fu_req *req)
 	count_key(req->hash_key, 1);
 	if (has_room(t, class_of(req))) {
 		admit(t, req);
-		ret = provide(&pool.classes[class_of(req)], req);
+		ret = provide(&pool.classes[class_of(req)]);
 		if (ret)
 			unqueue(req);
 	} else {
@@ -359,7 +392,6 @@ void fu_pool_reset(void)
 
 	pool.lock.word = 0;
 	pool.running_keys = 0;
-	pool.brief = 0;
 	fu_memset(pool.keyed, 0, sizeof(pool.keyed));
 	fu_memset(pool.classes, 0, sizeof(pool.classes));
 	/* Every page that a child writes to is copied for it: no more than there is need for. */
@@ -375,7 +407,6 @@ void fu_pool_reset(void)
 void fu_pool_limit(u32 task, u32 which, u32 max)
 {
 	struct class *c = &pool.classes[which];
-	struct fu_req *req;
 	struct task *t;
 
 	fu_lock(&pool.lock);
@@ -390,9 +421,8 @@ void fu_pool_limit(u32 task, u32 which, u32 max)
 		fu_list_init(&t->held[which]);
 	c->extra = c->extra - t->max[which] + max;
 	t->max[which] = max;
-	req = admit_held(t, which);
-	if (req)
-		provide(c, req);
+	admit_held(t, which);
+	provide(c);
 	fu_unlock(&pool.lock);
 }
 

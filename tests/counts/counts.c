@@ -12,10 +12,12 @@
  */
 #include "tests/ring_util.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <linux/futex.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
@@ -49,7 +51,7 @@ static void need(bool ok, const char *what)
 	}
 }
 
-static void prep(struct tr_ring *r, int op, unsigned i)
+static struct io_uring_sqe *prep(struct tr_ring *r, int op, unsigned i)
 {
 	struct io_uring_sqe *sqe = tr_sqe(r);
 
@@ -61,6 +63,7 @@ static void prep(struct tr_ring *r, int op, unsigned i)
 		sqe->len = BLOCK;
 		sqe->off = (uint64_t)i * BLOCK;
 	}
+	return sqe;
 }
 
 static void reap(struct tr_ring *r, unsigned count, int res)
@@ -390,7 +393,33 @@ static void answer(void)
 	reap(&ring, 1, 1);
 }
 
-enum what { APPLICATION, ALL_THREADS, MEMORY, ARMING, SLEEPING, LOOKING };
+/* All threads there are on one processor: none gets on while this one runs. */
+static void make_single(void)
+{
+	cpu_set_t one, all;
+	DIR *tasks = opendir("/proc/self/task");
+
+	need(tasks && sched_getaffinity(0, sizeof(all), &all) == 0, "processors");
+	CPU_ZERO(&one);
+	for (unsigned cpu = 0; cpu < CPU_SETSIZE && !CPU_COUNT(&one); cpu++) {
+		if (CPU_ISSET(cpu, &all))
+			CPU_SET(cpu, &one);
+	}
+	for (struct dirent *d = readdir(tasks); d; d = readdir(tasks))
+		sched_setaffinity(atoi(d->d_name), sizeof(one), &one);
+	closedir(tasks);
+}
+
+/* Workers do them, and call each other. */
+static void worker_reads(void)
+{
+	for (unsigned i = 0; i < BATCH; i++)
+		prep(&ring, IORING_OP_READ, i)->flags = IOSQE_ASYNC;
+	need(tr_submit_wait(&ring, BATCH) == BATCH, "io_uring_enter");
+	reap(&ring, BATCH, (int)BLOCK);
+}
+
+enum what { APPLICATION, ALL_THREADS, MEMORY, ARMING, SLEEPING, LOOKING, WAKING };
 
 static const struct scenario {
 	const char *name;
@@ -417,6 +446,7 @@ static const struct scenario {
 	{ "sleeping until a child's answer is handed over", make_child, answer, REPEATS, SLEEPING,
 	  0, 0 },
 	{ "idle rings, for a second", make_idle, idle, 1, ALL_THREADS, 0, 0 },
+	{ "wake-ups for 32 reads on workers", make_single, worker_reads, 64, WAKING, 20, 0 },
 };
 #define SCENARIOS (sizeof(scenarios) / sizeof(scenarios[0]))
 
@@ -464,6 +494,8 @@ static bool counts(const struct scenario *s, bool application, long nr, long sec
 		return nr == SYS_epoll_ctl;
 	case LOOKING:
 		return !application && (nr == SYS_epoll_wait || nr == SYS_poll);
+	case WAKING:
+		return application && nr == SYS_futex && (second & 0x7f) == FUTEX_WAKE;
 	case SLEEPING:
 		return application && nr == SYS_futex && (second & 0x7f) == FUTEX_WAIT;
 	default:
