@@ -374,7 +374,11 @@ int fu_socket_issue(struct fu_req *req, u32 issue_flags)
 	long fd = fu_sys(SYS_socket, s->domain, s->type | (s->slot ? (u32)SOCK_CLOEXEC : 0),
 	                 s->protocol);
 
-	return fu_sys_result(req, deliver(req, fd, s->slot, issue_flags));
+	if (fd < 0)
+		return (int)fd;
+	/* A socket without a place is a result like any other: it breaks no link. */
+	fu_req_result(req, (s32)deliver(req, fd, s->slot, issue_flags), 0);
+	return FU_DONE;
 }
 
 /* ---- BIND, LISTEN ---- */

@@ -10,6 +10,7 @@
 #include <linux/openat2.h>
 #include <stdlib.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -332,6 +333,31 @@ static void test_registered_vector(void **state)
 	close(fd);
 }
 
+/* A socket for which there is no place is a result like any other: no link breaks, and where
+ * success would be passed over in silence, so is this. */
+static void test_socket_without_place(void **state)
+{
+	struct io_uring_sqe *sqe;
+
+	(void)state;
+	for (unsigned silent = 0; silent < 2; silent++) {
+		sqe = tr_prep(&ring, IORING_OP_SOCKET, AF_UNIX, NULL, 0, SOCK_STREAM, 1);
+		sqe->file_index = 100;
+		sqe->flags = (unsigned char)(IOSQE_IO_LINK | (silent ? IOSQE_CQE_SKIP_SUCCESS : 0));
+		tr_prep(&ring, IORING_OP_NOP, -1, NULL, 0, 0, 2);
+		assert_int_equal(tr_submit_wait(&ring, silent ? 1 : 2), 2);
+		if (!silent)
+			tr_expect(&ring, 1, -EINVAL, 0);
+		tr_expect(&ring, 2, 0, 0);
+	}
+	/* No socket at all breaks it. */
+	tr_prep(&ring, IORING_OP_SOCKET, 1000, NULL, 0, SOCK_STREAM, 1)->flags = IOSQE_IO_LINK;
+	tr_prep(&ring, IORING_OP_NOP, -1, NULL, 0, 0, 2);
+	assert_int_equal(tr_submit_wait(&ring, 2), 2);
+	tr_expect(&ring, 1, -EAFNOSUPPORT, 0);
+	tr_expect(&ring, 2, -ECANCELED, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -342,6 +368,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_install, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_close, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_pipe, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_socket_without_place, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_splice, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_paths, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_registered_vector, setup, teardown),
