@@ -201,16 +201,22 @@ static struct fu_herd *herd_for(u32 set, const struct fu_req *req, int name)
 
 /* ---- waiting ---- */
 
+/* What poll(2) tells to who asks for `events`. */
+static u32 told_of(u32 events)
+{
+	return (events | EPOLLERR | EPOLLHUP) & POLLED;
+}
+
 /* Whether the file is ready for any of the events. */
 static bool is_ready(struct fu_herd *herd, u32 events)
 {
 	struct pollfd pfd = { .fd = fu_slot_at(herd->slot)->fd, .events = (short)events };
 
-	if (!(events & POLLED & ~herd->dry))
+	if (!(told_of(events) & ~herd->dry))
 		return false;
 	if (fu_poll_now(&pfd))
 		return true;
-	herd->dry |= events & POLLED;
+	herd->dry |= told_of(events);
 	return false;
 }
 
@@ -271,7 +277,7 @@ void fu_herd_call(struct fu_slot *slot, u32 events)
 	herd->told = fu_list_empty(&herd->called) ? events : herd->told | events;
 	fu_list_for_each_safe(node, next, &herd->waiting)
 	{
-		if (!(events & (member_at(node)->events | EPOLLERR | EPOLLHUP) & POLLED))
+		if (!(events & told_of(member_at(node)->events)))
 			continue;
 		fu_list_del(node);
 		fu_list_add_tail(&herd->called, node);
@@ -280,7 +286,7 @@ void fu_herd_call(struct fu_slot *slot, u32 events)
 
 bool fu_herd_is_dry(const struct fu_slot *slot)
 {
-	return slot->herd && !(slot->events & POLLED & ~slot->herd->dry);
+	return slot->herd && !(told_of(slot->events) & ~slot->herd->dry);
 }
 
 struct fu_req *fu_herd_next(struct fu_slot *slot, u32 *events)

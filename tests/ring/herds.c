@@ -243,6 +243,28 @@ static void test_hangup(void **state)
 	close(st[0]);
 }
 
+/* A pipe says that its writers have gone, and nothing else. */
+static void test_writers_gone(void **state)
+{
+	(void)state;
+	for (int messages = 0; messages < 2; messages++) {
+		int p[2];
+
+		assert_int_equal(pipe(p), 0);
+		for (unsigned i = 0; i < 4; i++)
+			tr_prep(&ring, IORING_OP_READ, p[0], bufs[i], 1, 0, i);
+		submit(4);
+		if (messages) {
+			assert_int_equal(write(p[1], "x", 1), 1);
+			next(1);
+		}
+		close(p[1]);
+		for (int i = messages; i < 4; i++)
+			next(0);
+		close(p[0]);
+	}
+}
+
 static void *send_all(void *arg)
 {
 	(void)arg;
@@ -297,6 +319,7 @@ static const struct CMUnitTest tests[] = {
 	ON_BOTH(test_renamed),
 	ON_BOTH(test_closed),
 	ON_BOTH(test_hangup),
+	ON_BOTH(test_writers_gone),
 	ON_BOTH(test_messages),
 };
 
