@@ -461,7 +461,8 @@ static long refused_nowait(struct fu_req *req, struct rw *rw, u32 info)
 	u32 lesson = rw->write ? FU_FILE_NO_NOWAIT_W : FU_FILE_NO_NOWAIT_R;
 
 	if (req->flags & FU_REQ_NOWAIT) {
-		if (rw->write && !(rw->rw_flags & RWF_ATOMIC) && takes(req, RWF_NOWAIT))
+		if (rw->write && (info & FU_FILE_REG) && !(rw->rw_flags & RWF_ATOMIC) &&
+		    takes(req, RWF_NOWAIT))
 			return -EAGAIN;
 		return -EOPNOTSUPP;
 	}
@@ -473,6 +474,7 @@ static long refused_nowait(struct fu_req *req, struct rw *rw, u32 info)
 	} else if (reads_nothing(req, rw)) {
 		return 0;
 	} else {
+		fu_file_learn(req, lesson);
 		rw->no_nowait = 1;
 	}
 	return -EAGAIN;
@@ -544,13 +546,36 @@ static long transfer_nonblocking(struct fu_req *req, struct rw *rw, u32 info)
 {
 	long ret = transfer(req, rw, rw->rw_flags | RWF_NOWAIT, false), fl;
 
-	if (fu_likely(ret != -EOPNOTSUPP) || (info & FU_FILE_REG) ||
-	    ((req->flags & FU_REQ_NOWAIT) && !takes(req, RWF_NOWAIT)))
+	if (fu_likely(ret != -EOPNOTSUPP) || (info & FU_FILE_REG) || (req->flags & FU_REQ_NOWAIT))
 		return ret;
 	fl = fu_sys(SYS_fcntl, req->fd, F_GETFL);
 	if (fl < 0 || !(fl & O_NONBLOCK))
 		return ret;
 	return transfer(req, rw, rw->rw_flags & ~RWF_NOWAIT, false);
+}
+
+static bool is_ready(const struct fu_req *req, short events)
+{
+	struct pollfd pfd = { .fd = req->fd, .events = events };
+
+	return fu_poll_now(&pfd) > 0;
+}
+
+/*
+ * A file that cannot be asked not to block, but can be polled. Where it is ready the submitter
+ * waits if somebody else is quicker, as in the kernel; the engine's own threads have no time for
+ * that.
+ */
+static int attempt_polled(struct fu_req *req, struct rw *rw, u32 issue_flags)
+{
+	if (fu_self.engine) {
+		if (issue_flags & (FU_ISSUE_RETRY | FU_ISSUE_WORKER))
+			req->flags |= FU_REQ_NO_ARM;
+		return -EAGAIN;
+	}
+	if (!is_ready(req, rw->write ? POLLOUT : POLLIN))
+		return -EAGAIN;
+	return finish(req, rw, transfer(req, rw, rw->rw_flags, false));
 }
 
 static int attempt(struct fu_req *req, struct rw *rw, u32 issue_flags)
@@ -565,21 +590,24 @@ static int attempt(struct fu_req *req, struct rw *rw, u32 issue_flags)
 			if (ret != -EAGAIN)
 				return ret;
 		}
-		if ((info & (FU_FILE_DIRECT | refused)) && fu_file_is_reg(req)) {
+		if ((info & FU_FILE_REG) && (info & (FU_FILE_DIRECT | refused)) &&
+		    fu_file_is_reg(req)) {
 			req->flags |= FU_REQ_NO_ARM;
 			return -EAGAIN;
 		}
-		/* Ready, but the read may still block if somebody else was quicker: a worker can
-		 * wait. */
-		if (rw->no_nowait) {
-			if (issue_flags & (FU_ISSUE_RETRY | FU_ISSUE_WORKER))
-				req->flags |= FU_REQ_NO_ARM;
-			return -EAGAIN;
+		if (rw->no_nowait)
+			return attempt_polled(req, rw, issue_flags);
+		if ((info & refused) && !fu_self.engine) {
+			ret = attempt_polled(req, rw, issue_flags);
+			if (ret != -EAGAIN)
+				return ret;
 		}
 	}
 	do {
 		ret = settle(req, rw, info, transfer_nonblocking(req, rw, info));
 	} while (ret == TRY_AGAIN);
+	if (ret == -EAGAIN && rw->no_nowait)
+		return attempt_polled(req, rw, issue_flags);
 	return ret;
 }
 
@@ -783,13 +811,6 @@ static bool can_poll(int fd)
 	return !ret;
 }
 
-static bool readable(const struct fu_req *req)
-{
-	struct pollfd pfd = { .fd = req->fd, .events = POLLIN };
-
-	return fu_poll_now(&pfd) > 0;
-}
-
 /* One read that does not wait. A file without RWF_NOWAIT is asked whether it is ready. */
 static long read_ready(struct fu_req *req, struct rw *rw)
 {
@@ -801,7 +822,7 @@ static long read_ready(struct fu_req *req, struct rw *rw)
 			return ret;
 		rw->no_nowait = 1;
 	}
-	if (!readable(req))
+	if (!is_ready(req, POLLIN))
 		return -EAGAIN;
 	return transfer(req, rw, rw->rw_flags, false);
 }
@@ -815,7 +836,7 @@ static int read_multishot(struct fu_req *req, struct rw *rw)
 
 		/* Once it has read, it wants a buffer only if there is more. */
 		if (ret)
-			return ret == -ENOBUFS && i && !readable(req) ? -EAGAIN : (int)ret;
+			return ret == -ENOBUFS && i && !is_ready(req, POLLIN) ? -EAGAIN : (int)ret;
 		ret = is_rare(rw) ? check_rare(req, rw) : 0;
 		if (!ret)
 			ret = read_ready(req, rw);

@@ -27,6 +27,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <termios.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -194,6 +195,26 @@ static void message_for_one(void)
 	need(tr_submit_wait(&crowd, 1) == 0, "io_uring_enter");
 	reap(&crowd, 1, 1);
 	crowd_waits(1);
+}
+
+static int terminal = -1;
+
+static void make_terminal(void)
+{
+	struct termios raw;
+
+	terminal = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+	need(terminal >= 0 && tcgetattr(terminal, &raw) == 0, "terminal");
+	cfmakeraw(&raw);
+	need(tcsetattr(terminal, TCSANOW, &raw) == 0, "raw terminal");
+}
+
+/* It cannot be asked not to wait, but has room. */
+static void terminal_write(void)
+{
+	prep_socket(IORING_OP_WRITE, terminal, 1);
+	need(tr_submit_wait(&ring, 1) == 1, "io_uring_enter");
+	reap(&ring, 1, 1);
 }
 
 static void make_sqpoll(void)
@@ -438,6 +459,7 @@ static const struct scenario {
 	{ "looks of other threads at 100 receives", NULL, no_wait, REPEATS, LOOKING, 10, 0 },
 	{ "a message for one of 32 receives", make_crowd, message_for_one, REPEATS, ALL_THREADS, 12,
 	  3 },
+	{ "a write to a terminal", make_terminal, terminal_write, REPEATS, ALL_THREADS, 4, 1 },
 	{ "an SQPOLL read, in the application's thread", make_sqpoll, sqpoll_read, REPEATS,
 	  APPLICATION, 0, 0 },
 	{ "memory calls of much work", NULL, busy, 2, MEMORY, 0, 0 },

@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <sys/timerfd.h>
 #include <sys/uio.h>
+#include <termios.h>
 #include <unistd.h>
 
 #define FILE_BYTES 100000
@@ -367,6 +368,47 @@ static void test_nonblocking(void **state)
 	close(p[1]);
 }
 
+/* A file that cannot be asked not to block, at its first request and later, blocking and not. */
+static void test_terminal(void **state)
+{
+	struct io_uring_cqe cqe;
+	struct iovec iov = { buf, 1 };
+	struct termios raw;
+	int m = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC), s, error;
+
+	(void)state;
+	assert_true(m >= 0 && grantpt(m) == 0 && unlockpt(m) == 0);
+	s = open(ptsname(m), O_RDWR | O_NOCTTY | O_CLOEXEC);
+	assert_int_equal(tcgetattr(s, &raw), 0);
+	cfmakeraw(&raw);
+	assert_int_equal(tcsetattr(s, TCSANOW, &raw), 0);
+	for (int round = 0; round < 4; round++) {
+		if (round == 2)
+			assert_int_equal(fcntl(s, F_SETFL, O_RDWR | O_NONBLOCK) |
+			                         fcntl(m, F_SETFL, O_RDWR | O_NONBLOCK),
+			                 0);
+		tr_prep(&ring, IORING_OP_READ, s, buf, 10, 0, 1);
+		assert_int_equal(tr_submit(&ring), 1);
+		assert_int_equal(tr_wait_ms(&ring, &cqe, 20), -ETIME);
+		tr_prep(&ring, IORING_OP_WRITE, m, "abcde", 5, 0, 2);
+		assert_int_equal(tr_submit(&ring), 1);
+		for (int i = 0; i < 2; i++) {
+			assert_int_equal(tr_wait(&ring, &cqe), 0);
+			assert_int_equal(cqe.res, 5);
+		}
+		assert_memory_equal(buf, "abcde", 5);
+		tr_prep(&ring, IORING_OP_READ, s, buf, 1, 0, 3)->rw_flags = RWF_NOWAIT;
+		assert_int_equal(tr_run(&ring, 3), -EOPNOTSUPP);
+		/* Before Linux 5.5 that is -EINVAL for a write. */
+		assert_int_equal(pwritev2(m, &iov, 1, -1, RWF_NOWAIT), -1);
+		error = errno;
+		tr_prep(&ring, IORING_OP_WRITE, m, buf, 1, 0, 4)->rw_flags = RWF_NOWAIT;
+		assert_int_equal(tr_run(&ring, 4), -error);
+	}
+	close(s);
+	close(m);
+}
+
 static void test_sockets(void **state)
 {
 	struct io_uring_cqe cqe;
@@ -563,6 +605,7 @@ static const struct CMUnitTest tests[] = {
 	ON_FILE(test_fixed_pipe_closed),
 	ON_FILE(test_pipe),
 	ON_FILE(test_nonblocking),
+	ON_FILE(test_terminal),
 	ON_FILE(test_sockets),
 	ON_FILE(test_closed_in_flight),
 	ON_FILE(test_closed_after_submit),
