@@ -210,6 +210,16 @@ void fu_file_learn(struct fu_req *req, u32 flag)
 		__atomic_fetch_or(&info->flags, (u16)flag, __ATOMIC_RELAXED);
 }
 
+void fu_file_inherit(struct fu_req *req, int fd)
+{
+	u16 flags = (u32)fd < ENTRIES ? fu_load_relaxed(&table[fd].flags) : 0;
+
+	/* How often it has been waited for is not known here. */
+	if (flags & FU_FILE_REG)
+		flags &= (u16) ~(FU_FILE_NO_NOWAIT_R | FU_FILE_NO_NOWAIT_W);
+	req->file_info.flags = flags;
+}
+
 void fu_file_forget(int fd)
 {
 	if ((u32)fd < ENTRIES && fu_load_relaxed(&table[fd].flags))

@@ -46,6 +46,8 @@ static inline u64 fu_ticks(void)
 {
 	return __builtin_ia32_rdtsc();
 }
+/* The request has a duplicate of `fd` now, and with that what is known of it. */
+void fu_file_inherit(struct fu_req *req, int fd);
 /* `fd` has been closed or replaced. */
 void fu_file_forget(int fd);
 void fu_file_forget_range(u32 first, u32 last);

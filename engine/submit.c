@@ -13,6 +13,7 @@
 
 #include "engine/aio.h"
 #include "engine/entry.h"
+#include "engine/fileinfo.h"
 #include "engine/leaving.h"
 #include "engine/notes.h"
 #include "engine/peers.h"
@@ -398,6 +399,7 @@ int fu_req_hold_file(struct fu_req *req)
 	ret = fu_fd_hold(req->fd);
 	if (ret < 0)
 		return ret;
+	fu_file_inherit(req, req->fd);
 	req->fd = ret;
 	req->flags |= FU_REQ_OWN_FD;
 	return 0;

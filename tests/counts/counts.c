@@ -197,6 +197,18 @@ static void message_for_one(void)
 	crowd_waits(1);
 }
 
+/* The duplicate that it keeps of the pipe is not asked what it is. */
+static void waiting_read(void)
+{
+	static int p[2] = { -1, -1 };
+
+	need(p[0] >= 0 || pipe2(p, O_CLOEXEC) == 0, "pipe");
+	prep_socket(IORING_OP_READ, p[0], BLOCK);
+	prep_socket(IORING_OP_WRITE, p[1], 1);
+	need(tr_submit_wait(&ring, 2) == 2, "io_uring_enter");
+	reap(&ring, 2, 1);
+}
+
 static int terminal = -1;
 
 static void make_terminal(void)
@@ -459,6 +471,8 @@ static const struct scenario {
 	{ "looks of other threads at 100 receives", NULL, no_wait, REPEATS, LOOKING, 10, 0 },
 	{ "a message for one of 32 receives", make_crowd, message_for_one, REPEATS, ALL_THREADS, 12,
 	  3 },
+	{ "a read of a pipe that waits, and a write", NULL, waiting_read, REPEATS, ALL_THREADS, 9,
+	  1 },
 	{ "a write to a terminal", make_terminal, terminal_write, REPEATS, ALL_THREADS, 4, 1 },
 	{ "an SQPOLL read, in the application's thread", make_sqpoll, sqpoll_read, REPEATS,
 	  APPLICATION, 0, 0 },
