@@ -47,7 +47,8 @@
 #define PIPE_FLAGS      ((u32)(O_CLOEXEC | O_NONBLOCK | O_DIRECT | O_NOTIFICATION_PIPE))
 
 struct open {
-	struct fu_path path;
+	struct fu_path path; /* copied when it has to last */
+	u64 name;            /* as the program has it */
 	struct open_how how;
 	s32 dfd;
 	u32 slot; /* direct descriptor: its index + 1, or IORING_FILE_INDEX_ALLOC */
@@ -107,12 +108,20 @@ static int open_prep(struct fu_req *req, const struct fu_sqe *sqe)
 	if (req->flags & FU_REQ_FIXED_FILE)
 		return -EBADF;
 	open->dfd = sqe->fd;
-	req->flags |= FU_REQ_CLEANUP;
-	ret = fu_path_get(&open->path, sqe->addr, false);
-	if (ret)
-		return ret;
+	open->name = sqe->addr;
 	open->slot = sqe->file_index;
-	return open->slot && (open->how.flags & O_CLOEXEC) ? -EINVAL : 0;
+	req->flags |= FU_REQ_CLEANUP;
+	if (!open->slot || !(open->how.flags & O_CLOEXEC))
+		return 0;
+	ret = fu_openat_stable(req);
+	return ret ? ret : -EINVAL;
+}
+
+int fu_openat_stable(struct fu_req *req)
+{
+	struct open *open = fu_cmd(req, struct open);
+
+	return open->path.s ? 0 : fu_path_get(&open->path, open->name, false);
 }
 
 /* What open(2) makes of its arguments: unknown bits are ignored, and a mode that is not needed. */
@@ -185,7 +194,8 @@ static long open_cached(const struct open *open)
 		how.flags |= O_NONBLOCK;
 	if (open->slot)
 		how.flags |= O_CLOEXEC;
-	ret = fu_sys(SYS_openat2, open->dfd, open->path.s, &how, sizeof(how));
+	ret = fu_sys(SYS_openat2, open->dfd, open->path.s ? open->path.s : fu_ptr(open->name), &how,
+	             sizeof(how));
 	/* These may mean that the kernel or a sandbox does not know the call or the flag. */
 	if (ret == -EINVAL || fu_host_denied(SYS_openat2, ret) || ret == -EPERM)
 		return -EAGAIN;

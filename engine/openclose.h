@@ -6,6 +6,7 @@
 
 int fu_openat_prep(struct fu_req *req, const struct fu_sqe *sqe);
 int fu_openat2_prep(struct fu_req *req, const struct fu_sqe *sqe);
+int fu_openat_stable(struct fu_req *req);
 int fu_openat_issue(struct fu_req *req, u32 issue_flags);
 void fu_openat_cleanup(struct fu_req *req);
 int fu_close_prep(struct fu_req *req, const struct fu_sqe *sqe);

@@ -333,6 +333,53 @@ static void test_registered_vector(void **state)
 	close(fd);
 }
 
+/* A name that cannot be read, or is none, ends the submission; one that is not there does not. And
+ * once it is submitted it is the request's own. */
+static void test_open_names(void **state)
+{
+	static const struct {
+		const char *name;
+		int res;
+		bool ends;
+	} cases[] = { { "nothing", -ENOENT, false },
+		      { "", -ENOENT, true },
+		      { NULL, -EFAULT, true },
+		      { (char *)8, -EFAULT, true },
+		      { "file/x", -ENOTDIR, false } };
+	static const unsigned char flags[] = { 0, IOSQE_ASYNC, IOSQE_IO_DRAIN, IOSQE_IO_LINK };
+	struct io_uring_cqe cqe;
+	char name[8];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		tr_prep(&ring, IORING_OP_OPENAT, AT_FDCWD, cases[i].name, 0, 0, 1);
+		tr_prep(&ring, IORING_OP_NOP, -1, NULL, 0, 0, 2);
+		assert_int_equal(tr_submit(&ring), cases[i].ends ? 1 : 2);
+		if (cases[i].ends)
+			assert_int_equal(tr_submit(&ring), 1);
+		for (int n = 0; n < 2; n++) {
+			assert_int_equal(tr_wait(&ring, &cqe), 0);
+			assert_int_equal(cqe.res, cqe.user_data == 1 ? cases[i].res : 0);
+		}
+	}
+	tr_prep(&ring, IORING_OP_OPENAT, AT_FDCWD, NULL, 0, 0, 1)->file_index = 1;
+	ring.sqes[(ring.sqe_tail - 1) & *ring.sq_mask].open_flags = O_CLOEXEC;
+	assert_int_equal(tr_run(&ring, 1), -EFAULT);
+	for (size_t i = 0; i < 2 * sizeof(flags); i++) {
+		struct io_uring_sqe *sqe =
+		        tr_prep(&ring, IORING_OP_OPENAT, AT_FDCWD, name, 0600, 0, 1);
+
+		memcpy(name, "file", 5);
+		sqe->open_flags = i % 2 ? O_CREAT | O_RDWR : O_RDONLY;
+		sqe->flags = flags[i / 2];
+		assert_int_equal(tr_submit(&ring), 1);
+		memcpy(name, "nothere", 8);
+		assert_int_equal(tr_wait(&ring, &cqe), 0);
+		assert_true(cqe.res >= 0);
+		close(cqe.res);
+	}
+}
+
 /* A socket for which there is no place is a result like any other: no link breaks, and where
  * success would be passed over in silence, so is this. */
 static void test_socket_without_place(void **state)
@@ -362,6 +409,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_open_flags, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_open_names, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_open_fifo, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_openat2, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_direct, setup, teardown),
