@@ -8,6 +8,7 @@
 
 #include "engine/entry.h"
 #include "engine/fileinfo.h"
+#include "engine/futex.h"
 #include "engine/leader.h"
 #include "engine/peers.h"
 #include "engine/poller.h"
@@ -290,6 +291,7 @@ void fu_ctx_end(struct fu_ctx *ctx)
 	fu_ctx_put(ctx);
 	if (!live) {
 		fu_pool_idle();
+		fu_futex_idle();
 		fu_poller_wake();
 		fu_leader_unpark();
 	}

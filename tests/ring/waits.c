@@ -337,6 +337,25 @@ static void test_cancelled_in_link(void **state)
 	}
 }
 
+/* When the last ring has gone nothing is left of what has waited for it. */
+static void test_threads_go(void **state)
+{
+	int res[16];
+
+	(void)state;
+	words[0] = 0;
+	for (uint64_t i = 0; i < 4; i++)
+		prep_wait(words, 0, ANY, FUTEX2_32BIT, i);
+	assert_int_equal(tr_submit(&ring), 4);
+	assert_int_equal(wake(words, 4, FUTEX2_32BIT), 4);
+	collect(res, 4);
+	tr_exit(&ring);
+	for (int i = 0; i < 4000 && tr_count_dir("task") > 1; i++)
+		tr_sleep_ms(1);
+	assert_int_equal(tr_count_dir("task"), 1);
+	assert_int_equal(tr_init(&ring, 32, 0), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -350,6 +369,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_deferred, setup_deferred, teardown),
 		cmocka_unit_test_setup_teardown(test_waitid, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_cancelled_in_link, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_threads_go, setup, teardown),
 	};
 
 	return tr_run_group("waits", tests, sizeof(tests) / sizeof(tests[0]));
