@@ -121,11 +121,8 @@ extern const struct fu_op fu_ops[IORING_OP_LAST];
 #define FU_REQ_BUFFER_RING    (1U << 16) /* a buffer from a ring group is in hand */
 #define FU_REQ_BUFFER_LEGACY  (1U << 17) /* a buffer from a legacy group is in hand */
 #define FU_REQ_BUFFERS_COMMIT (1U << 18)
-#define FU_REQ_POLLED         (1U << 19) /* has been armed once */
 #define FU_REQ_MULTISHOT      (1U << 20) /* posts more than one CQE */
-#define FU_REQ_PARTIAL        (1U << 21) /* part of the transfer is done */
 #define FU_REQ_HOLDS_CTX      (1U << 22) /* counts in ctx->refs */
-#define FU_REQ_REG_FILE       (1U << 23) /* the file is known to be regular or a block device */
 #define FU_REQ_FS_IDS         (1U << 24) /* a worker runs it with fsuid and fsgid */
 #define FU_REQ_BUF_MORE       (1U << 25) /* the committed incremental buffer has a rest */
 #define FU_REQ_LINK_FLAGS     (FU_REQ_LINK | FU_REQ_HARDLINK)
@@ -763,8 +760,5 @@ void fu_ltimeout_missed(struct fu_req *req);
 /* req has completed: take its timeout, never armed or not yet fired, out of the chain. submit_lock
  * held. */
 void fu_ltimeout_disarm(struct fu_req *req);
-
-/* ---- setup.c / register.c helpers ---- */
-long fu_register_dispatch(struct fu_ctx *ctx, u32 opcode, void *arg, u32 nr);
 
 #endif

@@ -53,18 +53,6 @@ static inline struct fu_list *fu_list_pop(struct fu_list *head)
 	return node;
 }
 
-/* Moves all of `from` to the end of `to`; `from` is empty afterwards. */
-static inline void fu_list_splice_tail(struct fu_list *to, struct fu_list *from)
-{
-	if (fu_list_empty(from))
-		return;
-	from->next->prev = to->prev;
-	to->prev->next = from->next;
-	from->prev->next = to;
-	to->prev = from->prev;
-	fu_list_init(from);
-}
-
 #define fu_list_entry(node, type, member) fu_container_of(node, type, member)
 
 #define fu_list_for_each(node, head) \

@@ -246,12 +246,6 @@ int fu_ring_create(struct fu_ring *ring, const struct fu_params *p)
 	return 0;
 }
 
-void fu_ring_adopt(struct fu_ring *ring, const struct fu_ring *parent)
-{
-	if (ring != parent)
-		*ring = *parent;
-}
-
 /* ---- resizing ---- */
 
 struct fu_view {

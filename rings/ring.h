@@ -167,9 +167,6 @@ int fu_ring_layout(u32 entries, struct fu_params *p);
  */
 int fu_ring_create(struct fu_ring *ring, const struct fu_params *p);
 
-/* Fills `ring` with this process's view of a mapping inherited over fork. */
-void fu_ring_adopt(struct fu_ring *ring, const struct fu_ring *parent);
-
 void fu_ring_destroy(struct fu_ring *ring);
 
 /*
