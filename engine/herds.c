@@ -1,5 +1,5 @@
 /*
- * Herds: requests of one ring that wait for one file, such as many receives of one socket.
+ * Herds: requests that wait for one file in one set, such as many receives of one socket.
  *
  * Each could have a registration of its own with the epoll set. Then each event would be fetched
  * once for each of them, each would look at the file, find nothing but for the first, and be
@@ -36,11 +36,11 @@
 
 /* Guarded by the lock of the set it is in. */
 struct fu_herd {
-	struct fu_ctx *ctx;
-	u32 slot;   /* the watched one's index; its descriptor is the herd's own */
-	bool fixed; /* a registered file's */
-	u32 dry;    /* what the file is not ready for, unless it is about to tell */
-	u32 told;   /* what those called are called for */
+	struct fu_ctx *ctx; /* whose all have been, or NULL */
+	u32 slot;           /* the watched one's index; its descriptor is the herd's own */
+	bool fixed;         /* a registered file's */
+	u32 dry;            /* what the file is not ready for, unless it is about to tell */
+	u32 told;           /* what those called are called for */
 	u32 members;
 	struct fu_list waiting; /* armed */
 	struct fu_list called;  /* armed, and an event is to reach them */
@@ -51,16 +51,19 @@ static struct fu_slot *member_at(struct fu_list *node)
 	return fu_list_entry(node, struct fu_slot, line);
 }
 
-/* Registers the herd's slot. 0 or -errno. */
-static int watch(const struct fu_herd *herd, int op, u32 events)
+/* Has the file tell of `events`. 0 or -errno. */
+static int watch(const struct fu_herd *herd, u32 events)
 {
 	struct fu_slot *slot = fu_slot_at(herd->slot);
 	struct epoll_event ev = { .events = events | EPOLLET,
 		                  .data.u64 = FU_SET_DATA(herd->slot, slot->gen) };
+	int op = slot->added ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
 	int ret = (int)fu_sys(SYS_epoll_ctl, fu_poller.sets[slot->set].epfd, op, slot->fd, &ev);
 
-	if (!ret)
+	if (!ret) {
 		slot->events = events;
+		slot->added = true;
+	}
 	return ret;
 }
 
@@ -160,9 +163,8 @@ static struct fu_herd *found(u32 set, struct fu_slot *first)
 	slot->kind = FU_SLOT_HERD;
 	slot->fd = fu_fd_dup_high(first->req->fd);
 	slot->own_fd = slot->fd >= 0;
-	if (slot->fd < 0 || watch(herd, EPOLL_CTL_ADD, first->events & POLLED))
+	if (slot->fd < 0 || watch(herd, first->events & POLLED))
 		goto no_watch;
-	slot->added = true;
 	slot->herd = herd;
 	fu_slot_hand_name(first, herd->slot);
 	unwatch(herd, first);
@@ -189,10 +191,10 @@ static struct fu_herd *herd_for(u32 set, const struct fu_req *req, int name)
 		return NULL;
 	if (slot->kind == FU_SLOT_HERD) {
 		herd = slot->herd;
-		if (herd->ctx == req->ctx && is_same_file(req, herd->fixed, slot->fd))
+		if (is_same_file(req, herd->fixed, slot->fd))
 			return herd;
 	} else if (slot->kind == FU_SLOT_ARMED && slot->place == FU_PLACE_NONE &&
-	           slot->req->ctx == req->ctx && !(slot->req->flags & FU_REQ_MULTISHOT) &&
+	           !(slot->req->flags & FU_REQ_MULTISHOT) &&
 	           is_same_file(req, slot->req->node != NULL, slot->req->fd)) {
 		return found(set, slot);
 	}
@@ -223,9 +225,10 @@ static bool is_ready(struct fu_herd *herd, u32 events)
 /* Whether the herd's file tells of the events, and is not ready for any. */
 static bool can_wait(struct fu_herd *herd, u32 events)
 {
-	u32 watched = fu_slot_at(herd->slot)->events;
+	const struct fu_slot *slot = fu_slot_at(herd->slot);
 
-	if ((events & POLLED & ~watched) && watch(herd, EPOLL_CTL_MOD, watched | (events & POLLED)))
+	if ((!slot->added || (events & POLLED & ~slot->events)) &&
+	    watch(herd, slot->events | (events & POLLED)))
 		return false;
 	return !is_ready(herd, events);
 }
@@ -248,6 +251,8 @@ int fu_herd_join(u32 set, struct fu_req *req, u32 events, int name)
 	slot->events = events;
 	req->poll_slot = (u32)index + 1;
 	add(herd, slot);
+	if (herd->ctx != req->ctx)
+		herd->ctx = NULL;
 	if (fu_load_relaxed(&req->cancelled))
 		return -ECANCELED;
 	wait_first(slot);
@@ -258,6 +263,10 @@ int fu_herd_rearm(struct fu_slot *slot, u32 events)
 {
 	if (fu_load_relaxed(&slot->req->cancelled))
 		return -ECANCELED;
+	/* The file tells the last one first: who waits anew goes before others, who have come since
+	 * to wait by themselves. */
+	if (fu_load_relaxed(&fu_slot_at(slot->herd->slot)->crowded))
+		fu_slot_leave_set(fu_slot_at(slot->herd->slot));
 	if (!can_wait(slot->herd, events))
 		return -EBUSY;
 	slot->events = events;

@@ -1,5 +1,5 @@
 /*
- * Herds: requests of one ring that wait for one file. See herds.c.
+ * Herds: requests that wait for one file together. See herds.c.
  */
 #ifndef FU_HERDS_H
 #define FU_HERDS_H
@@ -30,7 +30,7 @@ struct fu_req *fu_herd_next(struct fu_slot *slot, u32 *events);
 /* Whether what the member waits for has not come since somebody found nothing. The set's lock held.
  */
 bool fu_herd_is_dry(const struct fu_slot *slot);
-/* Whether the herd's requests are of the ring. The set's lock held. */
+/* Whether all of the herd's requests have been of the ring. The set's lock held. */
 bool fu_herd_is_of(const struct fu_slot *slot, const struct fu_ctx *ctx);
 
 #endif

@@ -109,6 +109,60 @@ static void test_order(void **state)
 	expect_none();
 }
 
+/* One that goes on stays where it is; those that have waited anew come before it then. */
+static void test_order_with_multishot(void **state)
+{
+	static char pool[8][8];
+	struct io_uring_sqe *sqe;
+
+	(void)state;
+	tr_prep(&ring, IORING_OP_PROVIDE_BUFFERS, 8, pool, 1, 0, 9)->buf_group = 3;
+	assert_int_equal(tr_run(&ring, 9), 0);
+	add_recv(sv[0], 1);
+	add_recv(sv[0], 2);
+	sqe = tr_prep(&ring, IORING_OP_RECV, sv[0], NULL, 0, 0, 3);
+	sqe->flags = IOSQE_BUFFER_SELECT;
+	sqe->buf_group = 3;
+	sqe->ioprio = IORING_RECV_MULTISHOT;
+	submit(3);
+	assert_int_equal(write(sv[1], "x", 1), 1);
+	assert_int_equal(next(1), 3);
+	assert_int_equal(write(sv[1], "x", 1), 1);
+	assert_int_equal(next(1), 1);
+	assert_int_equal(write(sv[1], "x", 1), 1);
+	assert_int_equal(next(1), 2);
+	expect_none();
+}
+
+/* What holds for the requests of one ring holds for those of two. */
+static void test_order_of_two_rings(void **state)
+{
+	static const uint64_t order[] = { 2, 0, 3, 1 };
+	struct tr_ring other, *rings[] = { &ring, &other };
+
+	(void)state;
+	assert_int_equal(
+	        tr_init(&other, 8, IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN), 0);
+	for (unsigned i = 0; i < 4; i++) {
+		tr_prep(rings[i % 2], IORING_OP_RECV, sv[0], bufs[i], 1, 0, i);
+		assert_int_equal(tr_submit(rings[i % 2]), 1);
+	}
+	for (unsigned i = 0; i < 4; i++) {
+		uint64_t first = ~0ULL;
+
+		assert_int_equal(write(sv[1], "x", 1), 1);
+		for (unsigned r = 0; r < 2; r++) {
+			tr_sys_enter(rings[r]->fd, 0, 0, IORING_ENTER_GETEVENTS, NULL, 0);
+			if (tr_peek(rings[r])) {
+				first = tr_peek(rings[r])->user_data;
+				tr_seen(rings[r]);
+			}
+		}
+		assert_int_equal(first, order[i]);
+	}
+	tr_exit(&other);
+}
+
 static void test_events(void **state)
 {
 	char c;
@@ -313,6 +367,8 @@ static void test_messages(void **state)
 
 static const struct CMUnitTest tests[] = {
 	cmocka_unit_test_setup_teardown(test_order, setup_deferred, teardown),
+	cmocka_unit_test_setup_teardown(test_order_with_multishot, setup_deferred, teardown),
+	cmocka_unit_test_setup_teardown(test_order_of_two_rings, setup_deferred, teardown),
 	ON_BOTH(test_events),
 	ON_BOTH(test_all_are_told),
 	ON_BOTH(test_cancelled),
