@@ -535,6 +535,9 @@ void fu_req_end(struct fu_req *req, long ret);
  * Caller may or may not hold submit_lock of req->ctx.
  */
 void fu_req_task_work(struct fu_req *req, void (*fn)(struct fu_req *req));
+/* Adds to the list of deferred task work at once: `last`, and by their `next` what comes before it,
+ * down to `first`; each has its tw. */
+void fu_defer(struct fu_ctx *ctx, struct fu_req *last, struct fu_req *first);
 /*
  * Has `fn(req)` run by this thread after it has let go of ctx's submit_lock, which it holds: for
  * what takes another ring's. `req` is the caller's own, of whatever ring; fn ends it.
@@ -649,6 +652,10 @@ void fu_poller_release(struct fu_req *req);
 void fu_poller_pass_on(struct fu_req *req);
 /* What the poller calls when an armed request's file has `events`; the callee owns it. */
 void fu_poll_event(struct fu_req *req, u32 events);
+/* The same for all that next(arg) gives, until that is NULL, with their events. They are of the
+ * ring, which the caller holds: nobody sees what comes of one before all have had their turn, or
+ * are in the list of deferred task work. */
+void fu_poll_events(struct fu_ctx *ctx, struct fu_req *(*next)(void *arg, u32 *events), void *arg);
 /* Watches a ring's peer for the hang-up. */
 void fu_poller_watch_ring(struct fu_ctx *ctx);
 void fu_poller_unwatch_ring(struct fu_ctx *ctx);

@@ -317,7 +317,7 @@ struct fu_req *fu_herd_next(struct fu_slot *slot, u32 *events)
 	return NULL;
 }
 
-bool fu_herd_is_of(const struct fu_slot *slot, const struct fu_ctx *ctx)
+struct fu_ctx *fu_herd_ctx(const struct fu_slot *slot)
 {
-	return slot->herd->ctx == ctx;
+	return slot->herd->ctx;
 }

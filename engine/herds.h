@@ -30,7 +30,7 @@ struct fu_req *fu_herd_next(struct fu_slot *slot, u32 *events);
 /* Whether what the member waits for has not come since somebody found nothing. The set's lock held.
  */
 bool fu_herd_is_dry(const struct fu_slot *slot);
-/* Whether all of the herd's requests have been of the ring. The set's lock held. */
-bool fu_herd_is_of(const struct fu_slot *slot, const struct fu_ctx *ctx);
+/* The ring that all of the herd's requests have been of, or NULL. The set's lock held. */
+struct fu_ctx *fu_herd_ctx(const struct fu_slot *slot);
 
 #endif

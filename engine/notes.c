@@ -90,7 +90,7 @@ static bool is_own(const struct fu_ctx *ctx, u32 set, u64 data)
 		if (fu_load_relaxed(&slot->gen) != (u32)(data >> 32))
 			own = false;
 		else if (slot->kind == FU_SLOT_HERD)
-			own = fu_herd_is_of(slot, ctx);
+			own = fu_herd_ctx(slot) == ctx;
 		else
 			own = slot->kind == FU_SLOT_ARMED && slot->req->ctx == ctx;
 	}

@@ -143,21 +143,49 @@ void fu_poller_end(u32 set)
 	__atomic_fetch_add(&fu_poller.sets[set].handlers, HANDLED - 1, __ATOMIC_SEQ_CST);
 }
 
-/* Those of a herd that its file's event has called. */
+struct herd_event {
+	u32 set, gen;
+	struct fu_slot *slot;
+	struct fu_ctx *ctx; /* only as long as all are of this ring, unless NULL */
+};
+
+/* The next of a herd whom its file's event has called. */
+static struct fu_req *next_called(void *arg, u32 *events)
+{
+	const struct herd_event *he = arg;
+	struct fu_req *req = NULL;
+
+	fu_lock(&fu_poller.sets[he->set].lock);
+	/* The last member may have gone, with what another thread handles. */
+	if (fu_load_relaxed(&he->slot->gen) == he->gen &&
+	    (!he->ctx || fu_herd_ctx(he->slot) == he->ctx))
+		req = fu_herd_next(he->slot, events);
+	fu_unlock(&fu_poller.sets[he->set].lock);
+	return req;
+}
+
 static void tell_herd(u32 set, u64 data)
 {
-	struct fu_slot *slot = fu_slot_at((u32)data);
-	u32 gen = (u32)(data >> 32), events = 0;
+	struct herd_event he = { .set = set,
+		                 .gen = (u32)(data >> 32),
+		                 .slot = fu_slot_at((u32)data) };
 	struct fu_req *req;
+	u32 events;
 
-	do {
-		fu_lock(&fu_poller.sets[set].lock);
-		/* The last member may have gone, with what another thread handles. */
-		req = fu_load_relaxed(&slot->gen) == gen ? fu_herd_next(slot, &events) : NULL;
-		fu_unlock(&fu_poller.sets[set].lock);
-		if (req)
-			fu_poll_event(req, events);
-	} while (req);
+	fu_lock(&fu_poller.sets[set].lock);
+	if (fu_load_relaxed(&he.slot->gen) == he.gen)
+		he.ctx = fu_herd_ctx(he.slot);
+	if (he.ctx && !try_hold(he.ctx))
+		he.ctx = NULL;
+	fu_unlock(&fu_poller.sets[set].lock);
+	if (he.ctx) {
+		fu_poll_events(he.ctx, next_called, &he);
+		fu_ctx_put(he.ctx);
+		he.ctx = NULL;
+	}
+	/* Those of several rings, one by one. */
+	while ((req = next_called(&he, &events)))
+		fu_poll_event(req, events);
 }
 
 static bool harvest_set(u32 set);

@@ -627,23 +627,28 @@ void fu_deferred_notify(struct fu_ctx *ctx)
 		fu_ctx_raise(ctx);
 }
 
+void fu_defer(struct fu_ctx *ctx, struct fu_req *last, struct fu_req *first)
+{
+	struct fu_req *head = fu_load_relaxed(&ctx->tw);
+
+	/* The list keeps the ring alive until its notification is done. */
+	fu_ctx_hold(ctx);
+	do {
+		first->next = head;
+	} while (!__atomic_compare_exchange_n(&ctx->tw, &head, last, true, __ATOMIC_RELEASE,
+	                                      __ATOMIC_RELAXED));
+	if (!head || fu_load_relaxed(&ctx->ring.ctrl->waiters))
+		fu_deferred_notify(ctx);
+	fu_ctx_put(ctx);
+}
+
 void fu_req_task_work(struct fu_req *req, void (*fn)(struct fu_req *req))
 {
 	struct fu_ctx *ctx = req->ctx;
 
 	req->tw = fn;
 	if (ctx->deferred || (ctx->iopoll && fn == fu_req_tw_done)) {
-		struct fu_req *head = fu_load_relaxed(&ctx->tw);
-
-		/* The list keeps the ring alive until its notification is done. */
-		fu_ctx_hold(ctx);
-		do {
-			req->next = head;
-		} while (!__atomic_compare_exchange_n(&ctx->tw, &head, req, true, __ATOMIC_RELEASE,
-		                                      __ATOMIC_RELAXED));
-		if (!head || fu_load_relaxed(&ctx->ring.ctrl->waiters))
-			fu_deferred_notify(ctx);
-		fu_ctx_put(ctx);
+		fu_defer(ctx, req, req);
 	} else if (fu_lock_is_mine(&ctx->ring.ctrl->submit_lock)) {
 		fu_batch_add(&ctx->work, req);
 	} else {

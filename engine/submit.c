@@ -669,6 +669,33 @@ void fu_poll_event(struct fu_req *req, u32 events)
 	fu_req_task_work(req, event_work);
 }
 
+void fu_poll_events(struct fu_ctx *ctx, struct fu_req *(*next)(void *arg, u32 *events), void *arg)
+{
+	bool is_mine = fu_lock_is_mine(&ctx->ring.ctrl->submit_lock);
+	struct fu_req *req, *first = NULL, *last = NULL;
+	u32 events;
+
+	if (!ctx->deferred && !is_mine)
+		fu_submit_lock(ctx);
+	while ((req = next(arg, &events))) {
+		req->seen_events = events;
+		if (ctx->deferred) {
+			req->tw = event_work;
+			req->next = last;
+			first = first ? first : req;
+			last = req;
+		} else if (is_mine) {
+			fu_req_task_work(req, event_work);
+		} else {
+			event_work(req);
+		}
+	}
+	if (last)
+		fu_defer(ctx, last, first);
+	if (!ctx->deferred && !is_mine)
+		fu_submit_unlock(ctx);
+}
+
 void fu_req_run_on_worker(struct fu_req *req)
 {
 	u32 flags = FU_ISSUE_WORKER;
