@@ -141,6 +141,42 @@ int tr_wait_child(pid_t pid);
 	_Static_assert((entries) > 0, "a ring has entries")
 #define ON_RING(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
+/*
+ * For a program some of whose tests are for rings with deferred task work, too: the setup that
+ * DEFERRED lists a test with, and that of ON_RING, from its setup_flags().
+ */
+#define TR_BOTH_SETUPS                                                                       \
+	static int setup(void **state)                                                       \
+	{                                                                                    \
+		(void)state;                                                                 \
+		return setup_flags(0);                                                       \
+	}                                                                                    \
+	static int setup_deferred(void **state)                                              \
+	{                                                                                    \
+		(void)state;                                                                 \
+		return setup_flags(IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN); \
+	}                                                                                    \
+	_Static_assert(IORING_SETUP_DEFER_TASKRUN != 0, "a flag")
+#define DEFERRED(f) cmocka_unit_test_setup_teardown(f, setup_deferred, teardown)
+
+/* The same with `ring` and the two descriptors `ends`, which `make` opens, and nothing else. */
+#define TR_RING_AND_ENDS(entries, ends, make)                      \
+	static struct tr_ring ring;                                \
+	static int ends[2];                                        \
+	static int setup_flags(unsigned flags)                     \
+	{                                                          \
+		return (make) || tr_init(&ring, (entries), flags); \
+	}                                                          \
+	static int teardown(void **state)                          \
+	{                                                          \
+		(void)state;                                       \
+		tr_exit(&ring);                                    \
+		close(ends[0]);                                    \
+		close(ends[1]);                                    \
+		return 0;                                          \
+	}                                                          \
+	TR_BOTH_SETUPS
+
 /* Runs the group once through libc and once inline; the sum of failed tests. */
 int tr_run_group(const char *name, const struct CMUnitTest *tests, size_t count);
 

@@ -17,37 +17,9 @@
 #define BYTES  16
 #define GROUP  3
 
-static struct tr_ring ring;
-static int fds[2];
 static char buf[BYTES];
 
-static int setup_flags(unsigned flags)
-{
-	if (pipe(fds))
-		return -1;
-	return tr_init(&ring, 16, flags);
-}
-
-static int setup(void **state)
-{
-	(void)state;
-	return setup_flags(0);
-}
-
-static int setup_deferred(void **state)
-{
-	(void)state;
-	return setup_flags(IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN);
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	tr_exit(&ring);
-	close(fds[0]);
-	close(fds[1]);
-	return 0;
-}
+TR_RING_AND_ENDS(16, fds, pipe(fds));
 
 /* Takes a CQE that has to be there. */
 static int take_flags(uint64_t user_data, unsigned *flags)
@@ -359,8 +331,6 @@ static void test_cancel_read_late(void **state)
 	tr_expect(&ring, 1, -ECANCELED, 0);
 	assert_int_equal(read(fds[0], &c, 1), 1);
 }
-
-#define DEFERRED(f) cmocka_unit_test_setup_teardown(f, setup_deferred, teardown)
 
 static const struct CMUnitTest tests[] = {
 	ON_RING(test_read),         ON_RING(test_poll),

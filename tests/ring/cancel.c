@@ -9,39 +9,11 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-static struct tr_ring ring;
-static int pair[2];
 static char buf[16];
 static uint32_t word = 1;
 static struct __kernel_timespec hour = { .tv_sec = 3600 };
 
-static int setup_flags(unsigned flags)
-{
-	if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair))
-		return -1;
-	return tr_init(&ring, 32, flags);
-}
-
-static int setup(void **state)
-{
-	(void)state;
-	return setup_flags(0);
-}
-
-static int setup_deferred(void **state)
-{
-	(void)state;
-	return setup_flags(IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN);
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	tr_exit(&ring);
-	close(pair[0]);
-	close(pair[1]);
-	return 0;
-}
+TR_RING_AND_ENDS(32, pair, socketpair(AF_UNIX, SOCK_STREAM, 0, pair));
 
 enum { POLL, RECV, TIMEOUT, FUTEX };
 
@@ -148,8 +120,6 @@ static void test_order(void **state)
 			tr_expect(&ring, cases[i].ends[at], -ECANCELED, 0);
 	}
 }
-
-#define DEFERRED(f) cmocka_unit_test_setup_teardown(f, setup_deferred, teardown)
 
 static const struct CMUnitTest tests[] = {
 	ON_RING(test_twice),        DEFERRED(test_twice), ON_RING(test_removed_too),

@@ -14,35 +14,9 @@
 #define MESSAGES 6000U
 #define LONG_MS  10000
 
-static struct tr_ring ring;
-static int sv[2];
 static char bufs[MANY][8];
 
-static int setup_flags(unsigned flags)
-{
-	return socketpair(AF_UNIX, SOCK_DGRAM, 0, sv) || tr_init(&ring, 64, flags);
-}
-
-static int setup(void **state)
-{
-	(void)state;
-	return setup_flags(0);
-}
-
-static int setup_deferred(void **state)
-{
-	(void)state;
-	return setup_flags(IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN);
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	tr_exit(&ring);
-	close(sv[0]);
-	close(sv[1]);
-	return 0;
-}
+TR_RING_AND_ENDS(64, sv, socketpair(AF_UNIX, SOCK_DGRAM, 0, sv));
 
 static void add_recv(int fd, uint64_t user_data)
 {
@@ -363,14 +337,12 @@ static void test_messages(void **state)
 	expect_none();
 }
 
-#define ON_BOTH(test)                                           \
-	cmocka_unit_test_setup_teardown(test, setup, teardown), \
-	        cmocka_unit_test_setup_teardown(test, setup_deferred, teardown)
+#define ON_BOTH(test) ON_RING(test), DEFERRED(test)
 
 static const struct CMUnitTest tests[] = {
-	cmocka_unit_test_setup_teardown(test_order, setup_deferred, teardown),
-	cmocka_unit_test_setup_teardown(test_order_with_multishot, setup_deferred, teardown),
-	cmocka_unit_test_setup_teardown(test_order_of_two_rings, setup_deferred, teardown),
+	DEFERRED(test_order),
+	DEFERRED(test_order_with_multishot),
+	DEFERRED(test_order_of_two_rings),
 	ON_BOTH(test_events),
 	ON_BOTH(test_all_are_told),
 	ON_BOTH(test_cancelled),

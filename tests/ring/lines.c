@@ -40,17 +40,7 @@ static int setup_flags(unsigned flags)
 	return tr_init(&ring, 16, flags) || tr_init(&other, 16, flags);
 }
 
-static int setup(void **state)
-{
-	(void)state;
-	return setup_flags(0);
-}
-
-static int setup_deferred(void **state)
-{
-	(void)state;
-	return setup_flags(IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN);
-}
+TR_BOTH_SETUPS;
 
 static int teardown(void **state)
 {
@@ -321,8 +311,6 @@ static void test_threads(void **state)
 		pthread_join(threads[i], NULL);
 	close(stop[0]);
 }
-
-#define DEFERRED(f) cmocka_unit_test_setup_teardown(f, setup_deferred, teardown)
 
 static const struct CMUnitTest tests[] = {
 	ON_RING(test_first_come),   DEFERRED(test_first_come),     ON_RING(test_all_at_once),
