@@ -257,17 +257,19 @@ static bool set_fs_id(long nr, u32 id, u32 *old)
 
 int fu_issue_as_submitter(struct fu_req *req, u32 issue_flags)
 {
+	/* Somebody else may have ended the request when it has been issued. */
+	const u32 fsuid = req->fsuid, fsgid = req->fsgid;
 	u32 gid, uid;
 	int ret = -EPERM;
 
 	/* The group first: it takes a privilege that the user may not have. */
-	if (!set_fs_id(SYS_setfsgid, req->fsgid, &gid))
+	if (!set_fs_id(SYS_setfsgid, fsgid, &gid))
 		return ret;
-	if (set_fs_id(SYS_setfsuid, req->fsuid, &uid))
+	if (set_fs_id(SYS_setfsuid, fsuid, &uid))
 		ret = req->op->issue(req, issue_flags);
-	if (uid != req->fsuid)
+	if (uid != fsuid)
 		fu_sys(SYS_setfsuid, uid);
-	if (gid != req->fsgid)
+	if (gid != fsgid)
 		fu_sys(SYS_setfsgid, gid);
 	return ret;
 }
