@@ -203,22 +203,25 @@ static int arm_by_name(u32 n, struct fu_req *req, u32 events, struct fu_name nam
 }
 
 /*
- * The same together with others of the ring that wait for the file. Its lock held. -EBUSY: there is
- * none, or it is to be watched by itself.
+ * The same together with others that wait for the file. Its lock held. -EBUSY: there are none, or
+ * it is to be watched by itself.
  */
-static int arm_in_herd(u32 n, struct fu_req *req, u32 events, int name)
+static int join_herd(u32 n, struct fu_req *req, u32 events, int name)
 {
-	int ret;
+	int ret = fu_herd_join(n, req, events, name);
 
-	if (req->poll_slot) {
-		ret = fu_herd_rearm(fu_slot_at(req->poll_slot - 1), events);
-		if (ret == -EBUSY)
-			detach(n, req);
-		return ret;
-	}
-	ret = fu_herd_join(n, req, events, name);
 	if (req->poll_slot)
 		count(n, 1);
+	return ret;
+}
+
+/* The same of a member. It has left where that is -EBUSY. */
+static int rearm_in_herd(u32 n, struct fu_req *req, u32 events)
+{
+	int ret = fu_herd_rearm(fu_slot_at(req->poll_slot - 1), events);
+
+	if (ret == -EBUSY)
+		detach(n, req);
 	return ret;
 }
 
@@ -260,11 +263,11 @@ int fu_poller_arm(struct fu_req *req, u32 events, struct fu_name name)
 		detach(n, req);
 	ret = -EBUSY;
 	if (fu_unlikely(in_herd(req)))
-		ret = arm_in_herd(n, req, events, name.fd);
+		ret = rearm_in_herd(n, req, events);
 	if (ret == -EBUSY && once && name.fd >= 0) {
 		ret = arm_by_name(n, req, events, name);
 		if (ret == -EBUSY && !req->poll_slot && !lined)
-			ret = arm_in_herd(n, req, events, name.fd);
+			ret = join_herd(n, req, events, name.fd);
 	}
 	if (ret == -EBUSY) {
 		ret = req->poll_slot ? 0 : attach_own(n, req);

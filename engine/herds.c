@@ -30,7 +30,6 @@
 #include "rings/mem.h"
 #include "rings/sys.h"
 
-#define KCMP_FILE 0
 /* Of a registration's events, those that poll(2) knows. */
 #define POLLED 0xffffU
 
@@ -124,15 +123,13 @@ static bool is_same_socket(int a, int b)
  */
 static bool is_same_file(const struct fu_req *req, bool fixed, int fd)
 {
-	long pid, order;
+	int same;
 
 	/* The number of a registered file is its own for as long as a request holds it. */
 	if (fixed || req->node)
 		return fixed && req->node;
-	pid = fu_sys(SYS_getpid);
-	order = fu_sys(SYS_kcmp, pid, pid, KCMP_FILE, req->fd, fd);
-	/* Sandboxes deny that, and some kernels do not have it. */
-	return !order || (order < 0 && is_same_socket(req->fd, fd));
+	same = fu_fd_same(req->fd, fd);
+	return same < 0 ? is_same_socket(req->fd, fd) : same;
 }
 
 /* The registration of one that has waited by a name, which the herd makes unnecessary. */

@@ -13,7 +13,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/openat2.h>
 
 #include "engine/entry.h"
 #include "engine/fileinfo.h"
@@ -27,9 +26,6 @@
 #include "rings/sys.h"
 #include "rings/user.h"
 
-#ifndef RESOLVE_CACHED
-#define RESOLVE_CACHED 0x20
-#endif
 #ifndef O_NOTIFICATION_PIPE
 #define O_NOTIFICATION_PIPE O_EXCL
 #endif
@@ -48,7 +44,6 @@
 
 struct open {
 	struct fu_path path; /* copied when it has to last */
-	u64 name;            /* as the program has it */
 	struct open_how how;
 	s32 dfd;
 	u32 slot; /* direct descriptor: its index + 1, or IORING_FILE_INDEX_ALLOC */
@@ -108,7 +103,7 @@ static int open_prep(struct fu_req *req, const struct fu_sqe *sqe)
 	if (req->flags & FU_REQ_FIXED_FILE)
 		return -EBADF;
 	open->dfd = sqe->fd;
-	open->name = sqe->addr;
+	open->path.name = sqe->addr;
 	open->slot = sqe->file_index;
 	req->flags |= FU_REQ_CLEANUP;
 	if (!open->slot || !(open->how.flags & O_CLOEXEC))
@@ -121,7 +116,7 @@ int fu_openat_stable(struct fu_req *req)
 {
 	struct open *open = fu_cmd(req, struct open);
 
-	return open->path.s ? 0 : fu_path_get(&open->path, open->name, false);
+	return fu_path_keep(&open->path, false);
 }
 
 /* What open(2) makes of its arguments: unknown bits are ignored, and a mode that is not needed. */
@@ -194,8 +189,7 @@ static long open_cached(const struct open *open)
 		how.flags |= O_NONBLOCK;
 	if (open->slot)
 		how.flags |= O_CLOEXEC;
-	ret = fu_sys(SYS_openat2, open->dfd, open->path.s ? open->path.s : fu_ptr(open->name), &how,
-	             sizeof(how));
+	ret = fu_sys(SYS_openat2, open->dfd, fu_path_text(&open->path), &how, sizeof(how));
 	/* These may mean that the kernel or a sandbox does not know the call or the flag. */
 	if (ret == -EINVAL || fu_host_denied(SYS_openat2, ret) || ret == -EPERM)
 		return -EAGAIN;

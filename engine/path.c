@@ -32,6 +32,11 @@ int fu_path_get(struct fu_path *path, u64 user, bool empty_ok)
 	return 0;
 }
 
+int fu_path_keep(struct fu_path *path, bool empty_ok)
+{
+	return path->s ? 0 : fu_path_get(path, path->name, empty_ok);
+}
+
 void fu_path_put(struct fu_path *path)
 {
 	if (path->s)

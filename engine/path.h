@@ -8,11 +8,18 @@
 #include <errno.h>
 #include <fcntl.h>
 
+#include <linux/openat2.h>
+
 #include "engine/engine.h"
 #include "rings/sys.h"
 
+#ifndef RESOLVE_CACHED
+#define RESOLVE_CACHED 0x20
+#endif
+
 struct fu_path {
-	char *s; /* NULL: nothing held */
+	char *s;  /* NULL: nothing held */
+	u64 name; /* as the program has it, of one that is copied only when it has to last */
 	u32 bytes;
 };
 
@@ -21,7 +28,14 @@ struct fu_path {
  * unless `empty_ok`.
  */
 int fu_path_get(struct fu_path *path, u64 user, bool empty_ok);
+/* The same of one that has only a name so far, if that is so. */
+int fu_path_keep(struct fu_path *path, bool empty_ok);
 void fu_path_put(struct fu_path *path);
+/* For a system call: the copy, or what the program has. */
+static inline const char *fu_path_text(const struct fu_path *path)
+{
+	return path->s ? path->s : fu_ptr(path->name);
+}
 
 /* -EBADF if a directory descriptor is the engine's own, which does not exist for the program. */
 int fu_dirfd_check(int dfd);

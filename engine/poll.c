@@ -19,11 +19,10 @@
 #include "engine/poller.h"
 #include "engine/registry.h"
 #include "engine/thread.h"
+#include "rings/fds.h"
 #include "rings/sys.h"
 
 #define ALWAYS (EPOLLERR | EPOLLHUP | EPOLLRDHUP)
-
-#define KCMP_FILE 0
 
 /* Descriptor numbers that are told apart below. */
 #define NUMBERS 65536U
@@ -274,19 +273,18 @@ int fu_poll_add_issue(struct fu_req *req, u32 issue_flags)
 static bool wakes_itself(struct fu_req *req)
 {
 	struct fu_ctx *ctx = req->ctx;
-	long pid, other, evfd = fu_load_acquire(&ctx->evfd);
+	int same, evfd = fu_load_acquire(&ctx->evfd);
 
 	if (fu_unlikely(fu_cmd(req, struct poll)->of_ring))
 		return true;
 	if (fu_likely(evfd < 0) ||
 	    fu_load_relaxed(&ctx->evfd_signals) == fu_cmd(req, struct poll)->signals)
 		return false;
-	pid = fu_sys(SYS_getpid);
-	other = fu_sys(SYS_kcmp, pid, pid, KCMP_FILE, req->fd, evfd);
-	/* Sandboxes deny that, and some kernels do not have it: then the numbers tell. */
-	if (other < 0 && !(req->flags & FU_REQ_FIXED_FILE))
-		other = stand_in(req->sqe_fd) != stand_in((u32)evfd);
-	return other == 0;
+	same = fu_fd_same(req->fd, evfd);
+	/* Else the numbers tell. */
+	if (same < 0 && !(req->flags & FU_REQ_FIXED_FILE))
+		same = stand_in(req->sqe_fd) == stand_in((u32)evfd);
+	return same > 0;
 }
 
 void fu_poll_add_event(struct fu_req *req)

@@ -9,8 +9,9 @@
  * by the one of the registered file. That registration does not keep the file open: it stays there,
  * disarmed, when the request is done, and the next one by that name only has to arm it. When the
  * name is another file's by then, or the file has gone, the kernel does not find it (-ENOENT), and
- * it is made anew. There is one for each name: whoever comes while that is in use makes a
- * duplicate. One that has been lost sight of does no harm: it is found when it is to be made
+ * it is made anew. There is one for each name: who comes while that is in use shares it (herds.c),
+ * or makes a duplicate. One that has been lost sight of does no harm: it is found when it is to be
+ * made
  * (-EEXIST).
  */
 #include "engine/slots.h"

@@ -11,7 +11,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/openat2.h>
 #include <sys/stat.h>
 
 #include "engine/devices.h"
@@ -19,10 +18,6 @@
 #include "engine/path.h"
 #include "engine/thread.h"
 #include "rings/sys.h"
-
-#ifndef RESOLVE_CACHED
-#define RESOLVE_CACHED 0x20
-#endif
 
 /* What is done at once has only these: everything else may take time, or is not known here. */
 #define PLAIN_FLAGS \
@@ -36,7 +31,6 @@
 
 struct statx_cmd {
 	struct fu_path path; /* copied when it has to last, or may be empty */
-	u64 name;            /* as the program has it */
 	u64 buffer;
 	s32 dfd;
 	u32 mask;
@@ -56,7 +50,7 @@ int fu_statx_prep(struct fu_req *req, const struct fu_sqe *sqe)
 		return -EINVAL;
 	if (req->flags & FU_REQ_FIXED_FILE)
 		return -EBADF;
-	*sx = (struct statx_cmd){ .name = sqe->addr,
+	*sx = (struct statx_cmd){ .path.name = sqe->addr,
 		                  .buffer = sqe->addr2,
 		                  .dfd = sqe->fd,
 		                  .mask = sqe->len,
@@ -69,7 +63,7 @@ int fu_statx_stable(struct fu_req *req)
 {
 	struct statx_cmd *sx = fu_cmd(req, struct statx_cmd);
 
-	return sx->path.s ? 0 : fu_path_get(&sx->path, sx->name, sx->flags & AT_EMPTY_PATH);
+	return fu_path_keep(&sx->path, sx->flags & AT_EMPTY_PATH);
 }
 
 static u64 open_flags(const struct statx_cmd *sx)
@@ -134,8 +128,7 @@ static long statx_now(struct statx_cmd *sx)
 		return -EAGAIN;
 	if (sx->path.s && !sx->path.s[0])
 		return ask(sx, sx->dfd);
-	fd = fu_sys(SYS_openat2, sx->dfd, sx->path.s ? sx->path.s : fu_ptr(sx->name), &how,
-	            sizeof(how));
+	fd = fu_sys(SYS_openat2, sx->dfd, fu_path_text(&sx->path), &how, sizeof(how));
 	if (fd < 0) {
 		if (fd == -EINVAL)
 			fu_store_relaxed(&refused, true);

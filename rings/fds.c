@@ -10,6 +10,10 @@
 #include "rings/lock.h"
 #include "rings/sys.h"
 
+#ifndef F_DUPFD_QUERY
+#define F_DUPFD_QUERY 1027 /* Linux 6.10 */
+#endif
+
 /*
  * They start here, or at half the soft limit: where no program puts descriptors of its own by
  * number. A process with threads pays ten milliseconds and more (an RCU grace period) whenever the
@@ -182,6 +186,18 @@ void fu_fd_close_inherited(int fd)
 {
 	if (!with_parent)
 		fu_fd_close(fd);
+}
+
+int fu_fd_same(int a, int b)
+{
+	long pid, ret = fu_sys(SYS_fcntl, a, F_DUPFD_QUERY, b);
+
+	if (ret >= 0)
+		return (int)ret;
+	pid = fu_sys(SYS_getpid);
+	/* An order: 1 or 2 if they are two. */
+	ret = fu_sys(SYS_kcmp, pid, pid, KCMP_FILE, a, b);
+	return ret < 0 ? (int)ret : !ret;
 }
 
 static long dup_above(void *fd, u64 old_limit)

@@ -47,6 +47,9 @@ void fu_fds_fork_prepare(void);
 void fu_fds_fork_done(void);
 void fu_fds_reset(bool may_share);
 
+/* Whether both name one open file: 1, 0, or -errno where no call tells, as in many sandboxes. */
+int fu_fd_same(int a, int b);
+
 bool fu_fd_is_engine(int fd);
 /* The first of the engine's descriptors in [first, last]; ~0U if there is none. */
 u32 fu_fd_next_engine(u32 first, u32 last);

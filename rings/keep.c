@@ -2,16 +2,11 @@
 #include "rings/keep.h"
 
 #include <fcntl.h>
-#include <linux/kcmp.h>
 #include <sys/stat.h>
 
 #include "rings/fds.h"
 #include "rings/lock.h"
 #include "rings/sys.h"
-
-#ifndef F_DUPFD_QUERY
-#define F_DUPFD_QUERY 1027 /* Linux 6.10 */
-#endif
 
 /* Beyond these the locks are lost. */
 #define KEPT_MAX 64U
@@ -44,14 +39,10 @@ static bool is_locked(int fd)
 static bool is_same(int a, int b)
 {
 	struct stat sa, sb;
-	long ret = fu_sys(SYS_fcntl, a, F_DUPFD_QUERY, b);
-	long pid = fu_sys(SYS_getpid);
+	int same = fu_fd_same(a, b);
 
-	if (ret >= 0)
-		return ret;
-	ret = fu_sys(SYS_kcmp, pid, pid, KCMP_FILE, a, b);
-	if (ret >= 0)
-		return !ret;
+	if (same >= 0)
+		return same;
 	return fu_sys(SYS_fstat, a, &sa) == 0 && fu_sys(SYS_fstat, b, &sb) == 0 &&
 	       sa.st_ino == sb.st_ino && sa.st_dev == sb.st_dev &&
 	       fu_sys(SYS_fcntl, a, F_GETFL) == fu_sys(SYS_fcntl, b, F_GETFL);

@@ -223,16 +223,14 @@ static void test_legacy_kept(void **state)
 	}
 }
 
-/* What a worker tries has consumed its buffer before. */
-static void test_worker_consumes(void **state)
+static void consumes(unsigned flag)
 {
 	const int ops[] = { IORING_OP_READ, IORING_OP_RECV };
 
-	(void)state;
 	assert_int_equal(register_ring(0), 0);
 	fill(bufs, 4);
 	for (unsigned i = 0; i < 2; i++) {
-		prep(ops[i], sock[0], 0, 0)->flags |= IOSQE_ASYNC;
+		prep(ops[i], sock[0], 0, 0)->flags |= (unsigned char)flag;
 		assert_int_equal(tr_submit(&ring), 1);
 		for (int ms = 0; ms < 5000 && head() == i; ms++)
 			tr_sleep_ms(1);
@@ -242,23 +240,18 @@ static void test_worker_consumes(void **state)
 	}
 }
 
+/* What a worker tries has consumed its buffer before. */
+static void test_worker_consumes(void **state)
+{
+	(void)state;
+	consumes(IOSQE_ASYNC);
+}
+
 /* So has what waits for others: the kernel's workers try it. */
 static void test_drained_consumes(void **state)
 {
-	const int ops[] = { IORING_OP_READ, IORING_OP_RECV };
-
 	(void)state;
-	assert_int_equal(register_ring(0), 0);
-	fill(bufs, 4);
-	for (unsigned i = 0; i < 2; i++) {
-		prep(ops[i], sock[0], 0, 0)->flags |= IOSQE_IO_DRAIN;
-		assert_int_equal(tr_submit(&ring), 1);
-		for (int ms = 0; ms < 5000 && head() == i; ms++)
-			tr_sleep_ms(1);
-		assert_int_equal(head(), i + 1);
-		send_bytes(10);
-		expect(10, BUF(10 + i));
-	}
+	consumes(IOSQE_IO_DRAIN);
 }
 
 /* A part of what MSG_WAITALL waits for does not tell that the buffer has a rest. */
